@@ -34,6 +34,7 @@ def asking_about(part: Mapping[str, Any]) -> Fields:
     return {"messages": [user([{"type": "text", "text": EASY}, part])]}
 
 
+_SYSTEM = {"role": "system", "content": "Be brief."}
 _NEEDS: dict[str, Fields] = {
     "tools": {"tools": [TOOL]},
     "tool_choice": {"tools": [TOOL], "tool_choice": NAMED_TOOL},
@@ -42,6 +43,8 @@ _NEEDS: dict[str, Fields] = {
     "audio": asking_about({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
     "file": asking_about({"type": "file", "file": {"filename": "a.pdf", "file_data": "JVBERi0="}}),
     "role": {"messages": [user("Hello."), user(EASY)]},
+    "system": {"messages": [_SYSTEM, user(EASY)]},
+    "system, order": {"messages": [_SYSTEM, user("Hello."), user(EASY)]},
     "prefill": {
         "messages": [
             user(EASY),
@@ -61,7 +64,7 @@ _VALUES = {"temperature": 0.2, "top_p": 0.5, "frequency_penalty": 0.5, "chat_tem
 
 
 def request_with(need: str) -> Fields:
-    """The fields of an easy chat request to `auto` that has this need (of refusals.json)."""
+    """The fields of an easy chat request to `auto` that has a need (those of refusals.json)."""
     kind, _, name = need.partition(":")
     extra = {name: _VALUES[name]} if kind == "field" else _NEEDS[need]
     return {"model": "auto", "messages": [user(EASY)]} | extra

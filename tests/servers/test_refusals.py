@@ -35,9 +35,17 @@ SEARCH = "field:web_search_options"  # no local tier can answer instead
 REFUSALS: list[Record] = json.loads(Path(__file__).with_name("refusals.json").read_text("utf-8"))
 
 
+# Words that the proxy does not read yet.
+NOT_READ = {"xAI": pytest.mark.xfail(strict=True, reason="names fields in camelCase")}
+
+
 def _of(tier: str, *, without: Sequence[str] = ()) -> list[Any]:
     return [
-        pytest.param(record, id=f"{record['server']}-{record['needs']}-{place}".replace(" ", ""))
+        pytest.param(
+            record,
+            id=f"{record['server']}-{record['needs']}-{place}".replace(" ", ""),
+            marks=NOT_READ.get(record["server"], ()),
+        )
         for place, record in enumerate(REFUSALS)
         if record["tier"] == tier and record["needs"] not in without
     ]
@@ -171,6 +179,7 @@ _VALUES = {
     "top_p": 0.5,
     "presence_penalty": 0.5,
     "frequency_penalty": 0.5,
+    "seed": 1,
     "top_k": 40,
     "num_keep": 4,
     "keep_alive": "5m",
@@ -180,3 +189,43 @@ _VALUES = {
     "stop": ["\n"],
     "stream_options": None,
 }
+
+
+# ── What one refusal teaches ──────────────────────────────────────────────────────────────────
+
+# Refusals of one form of a feature by a server that has the feature: a plain request with it, what
+# the odd request has besides, and the words.
+ONE_FORM = [
+    ("tools", "tool_choice", "Invalid tool_choice type: 'object'"),
+    ("tools", "tools", "invalid tool call arguments"),
+    ("tools", "json_schema", "Cannot use custom grammar constraints with tools."),
+    ("tools", "logprobs", "logprobs is not supported with tools + stream"),
+    ("tools", "role", "Cannot pass both content and thinking in an assistant message"),
+    ("tools", "role", "After the optional system message, conversation roles must alternate"),
+    ("system", "system, order", "After the optional system message, conversation roles must alter"),
+    ("vision", "vision", "invalid image input"),
+    ("json_schema", "tools", "Cannot use custom grammar constraints with tools."),
+]
+
+
+@pytest.mark.xfail(strict=True, reason="one refusal closes the whole feature for a while")
+@pytest.mark.parametrize(("feature", "other", "words"), ONE_FORM)
+async def test_a_server_that_has_a_feature_is_asked_for_it_again(
+    start: StartProxy, local: FakeUpstream, feature: str, other: str, words: str
+) -> None:
+    """It has answered with the feature, so a refusal is about that one request."""
+    (record,) = [item for item in REFUSALS if words in json.dumps(item["body"])]
+    plain = json.dumps(request_with(feature)).encode()
+    odd = json.dumps(request_with(feature) | request_with(other)).encode()
+    proxy = await start()
+    targets = []
+    for body, answer in (
+        (plain, whole(answer_json('{"sum": 4}'))),
+        (odd, refusal_of(record).answer()),
+        (plain, whole(answer_json('{"sum": 4}'))),
+    ):
+        local.answer = answer
+        response = await proxy.post(body)
+        assert response.status_code == 200
+        targets.append(response.headers["x-router-target"])
+    assert targets == ["local", "cloud", "local"]

@@ -21,10 +21,10 @@ Fields = Mapping[str, Any]
 
 
 class Refusal(NamedTuple):
-    """An error of a server: its status and its body, as JSON or as text."""
+    """An error of a server: its status and its body, as plain text if it is a string."""
 
     status: int
-    body: Mapping[str, Any] | str
+    body: Any
 
     @property
     def content(self) -> bytes:
@@ -144,7 +144,7 @@ class Server(FakeUpstream):
 # ── Questions about a request ─────────────────────────────────────────────────────────────────
 
 
-def encode(body: Fields) -> bytes:
+def encode(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()
 
 
