@@ -244,7 +244,9 @@ async def test_a_forced_request_gets_the_tiers_own_error(stage: Stage, fields: F
         if is_taught:
             await stage.ask(**fields)
         for how in ({"model": stage.tier}, {"headers": {"x-router-target": stage.tier}}):
+            stage.server.calls.clear()
             response = await stage.proxy.chat(text=stage.text, **how, **fields)
+            assert len(stage.server.calls) == 1
             refusal = stage.server.check(stage.sent)
             assert refusal is not None
             assert (response.status_code, response.content) == (refusal.status, refusal.content)
