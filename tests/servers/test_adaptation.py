@@ -10,7 +10,19 @@ from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, openai_events, whole
+from fakes import (
+    DONE,
+    EASY,
+    HARD,
+    Answer,
+    Call,
+    FakeUpstream,
+    answer_json,
+    chunked,
+    event,
+    openai_events,
+    whole,
+)
 from live import LiveProxy, StartProxy
 from servers.doubles.azure import OldAzure
 from servers.doubles.base import TEXT, Server
@@ -293,3 +305,32 @@ async def test_usage_of_a_stream_without_stream_options(stage: Stage, kind: type
     else:
         assert row["usage_source"] == "estimated"
         assert row["output_tokens"] > 0
+
+
+# ── Other endpoints ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("model", ["auto", "cloud"])
+async def test_completions_are_adapted_too(
+    start: StartProxy, cloud: FakeUpstream, model: str
+) -> None:
+    """A server that forbids unknown fields does so on every endpoint."""
+    double = StrictFastApi()
+
+    def answer(call: Call) -> Answer:
+        fields = {name: value for name, value in call.json.items() if name != "prompt"}
+        refusal = double.check(fields)
+        text = {"choices": [{"index": 0, "text": TEXT, "finish_reason": "stop"}]}
+        return refusal.answer() if refusal else chunked(event(text), DONE)
+
+    cloud.answer = answer
+    proxy = await start()
+    body = {"model": model, "prompt": HARD, "stream": True}
+    for calls in (2, 1):
+        cloud.calls.clear()
+        response = await proxy.client.post("/v1/completions", json=body)
+        assert response.status_code == 200, response.text
+        assert response.headers["x-router-target"] == "cloud"
+        (first, *_) = response.text.split("\n\n")
+        assert json.loads(first[6:])["choices"][0]["text"] == TEXT
+        assert len(cloud.calls) == calls
