@@ -77,10 +77,11 @@ _FEATURE_WORDS: Final = {
     "audio": r"audio",
     "json_schema": r"schema|response_format|grammar|guided|structured",
     "logprobs": r"log_?prob",
-    "developer role": r"developer|\brole",
-    "system role": r"system",
+    "developer role": r"developer|(?:message|unexpected|unknown|unsupported|invalid) role",
+    "system role": r"system (?:role|prompt|message)s?['\"`]? (?:is |are )?not|no system"
+    r"|not support \S{0,10} ?system|(?:unexpected|unknown|unsupported|invalid) role.{0,9}system",
     "order of roles": r"alternat|roles? must|first message|order of|user/assistant|consecutive",
-    "assistant last": r"prefill|assistant|last message|final message",
+    "assistant last": r"prefill|assistant messages?\b|last message|final message",
 }
 _TOO_LONG: Final = re.compile(
     r"context_length_exceeded|context[ _](?:length|window|size)|too many tokens|too long"

@@ -355,3 +355,18 @@ async def test_a_server_error_about_the_request_keeps_the_breaker_closed(
     assert samples("router_upstream_up", target="local") == 1
     local.answer = answered
     assert (await proxy.chat()).headers["x-router-reason"] == "score"
+
+
+async def test_a_system_prompt_beside_a_refused_feature_stays_local(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """An error may mention what it does not refuse."""
+    what = "After the optional system message, conversation roles must alternate user/assistant."
+    local.answer, cloud.answer = whole(error_json(what), status=400), answered
+    proxy = await start()
+    system = {"role": "system", "content": "Be brief."}
+    user = {"role": "user", "content": EASY}
+    await proxy.chat(messages=[system, user, user])
+    local.answer = answered
+    response = await proxy.chat(messages=[system, user])
+    assert response.headers["x-router-target"] == "local"
