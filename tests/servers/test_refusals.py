@@ -36,17 +36,9 @@ SEARCH = "field:web_search_options"  # no local tier can answer instead
 REFUSALS: list[Record] = json.loads(Path(__file__).with_name("refusals.json").read_text("utf-8"))
 
 
-# Words that the proxy does not read yet.
-NOT_READ = {"xAI": pytest.mark.xfail(strict=True, reason="names fields in camelCase")}
-
-
 def _of(tier: str, *, without: Sequence[str] = ()) -> list[Any]:
     return [
-        pytest.param(
-            record,
-            id=f"{record['server']}-{record['needs']}-{place}".replace(" ", ""),
-            marks=NOT_READ.get(record["server"], ()),
-        )
+        pytest.param(record, id=f"{record['server']}-{record['needs']}-{place}".replace(" ", ""))
         for place, record in enumerate(REFUSALS)
         if record["tier"] == tier and record["needs"] not in without
     ]
@@ -203,24 +195,16 @@ _VALUES = {
 
 # Refusals of one form of a feature by a server that has the feature: a plain request with it, what
 # the odd request has besides, and the words.
-_CLOSES = pytest.mark.xfail(strict=True, reason="one refusal closes the feature for a while")
 ONE_FORM = [
-    pytest.param(
-        "system", "system, order", "After the optional system message, conversation roles must"
-    ),
-    *(
-        pytest.param(*case, marks=_CLOSES)
-        for case in (
-            ("tools", "tool_choice", "Invalid tool_choice type: 'object'"),
-            ("tools", "tools", "invalid tool call arguments"),
-            ("tools", "json_schema", "Cannot use custom grammar constraints with tools."),
-            ("tools", "logprobs", "logprobs is not supported with tools + stream"),
-            ("tools", "role", "Cannot pass both content and thinking in an assistant message"),
-            ("tools", "role", "After the optional system message, conversation roles must"),
-            ("vision", "vision", "invalid image input"),
-            ("json_schema", "tools", "Cannot use custom grammar constraints with tools."),
-        )
-    ),
+    ("system", "system, order", "After the optional system message, conversation roles must"),
+    ("tools", "tool_choice", "Invalid tool_choice type: 'object'"),
+    ("tools", "tools", "invalid tool call arguments"),
+    ("tools", "json_schema", "Cannot use custom grammar constraints with tools."),
+    ("tools", "logprobs", "logprobs is not supported with tools + stream"),
+    ("tools", "role", "Cannot pass both content and thinking in an assistant message"),
+    ("tools", "role", "After the optional system message, conversation roles must"),
+    ("vision", "vision", "invalid image input"),
+    ("json_schema", "tools", "Cannot use custom grammar constraints with tools."),
 ]
 
 
