@@ -79,7 +79,6 @@ class StreamObserver:
         "_tail",
         "_text_left",
         "_texts",
-        "began",
         "blind",
         "done",
         "failed",
@@ -120,7 +119,6 @@ class StreamObserver:
         self.service_tier: str | None = None  # that the answer is billed at
         self.hosted_calls: HostedCalls | None = None  # so far; the last event has all of them
         self.named: ResponseView | None = None  # the first event with the id of the response
-        self.began = False  # whether an event has passed, perhaps without content
         self.spoke = False  # whether content that a client would show has passed
         self.finished = False  # whether a choice had its finish_reason
         self.last: AnswerView | None = None  # the event that did
@@ -262,8 +260,7 @@ class StreamObserver:
             self._look_at_outline(event[-TAIL_BYTES:])
             return event
         if not data:
-            self.began = self.began or bool(event.strip())  # a comment is a sign of life
-            return event
+            return event  # a comment
         if data == b"[DONE]":
             self.done = True
             return event
@@ -279,7 +276,6 @@ class StreamObserver:
         return event if self._observe(view) else b""
 
     def _observe(self, view: AnswerView) -> bool:
-        self.began = True
         if self.named is None:
             self._name(view)
         if view.failed:

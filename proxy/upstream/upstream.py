@@ -13,14 +13,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 
-from proxy.config import Secret, UpstreamConfig
+from proxy.config import ModelSettings, Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import (
     Overloaded,
     RouterError,
@@ -46,6 +46,7 @@ from proxy.upstream.response import (
 logger = logging.getLogger(__name__)
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
+_MAX_MODELS: Final = 64  # whose settings are cached; clients may name any model
 
 T = TypeVar("T")
 
@@ -103,6 +104,7 @@ class Upstream:
         self.up: bool | None = None
         self._transport = transport
         self._deadlines = Deadlines()
+        self._settings_of = lru_cache(_MAX_MODELS)(config.settings_of)
         self._replicas = [Replica(url) for url in config.base_urls]
         self._slots = ConcurrencyLimiter(config.max_concurrency, clock=clock)
         self._background_tasks: set[asyncio.Task[Any]] = set()
@@ -129,6 +131,10 @@ class Upstream:
     def is_up(self) -> bool:
         """Whether the last request or probe succeeded."""
         return bool(self.up)
+
+    def settings_of(self, model: str) -> ModelSettings:
+        """The timeouts of a model, and whether it is a reasoning model."""
+        return self._settings_of(model)
 
     @property
     def queued(self) -> int:
@@ -161,6 +167,7 @@ class Upstream:
         headers: Headers,
         *,
         stream: bool,
+        model: str | None = None,
         client: str | None = None,
         delivery: Delivery | None = None,
     ) -> UpstreamResponse:
@@ -173,6 +180,7 @@ class Upstream:
             body: JSON, sent unchanged.
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
+            model: that is asked, for its timeouts; by default the tier's own.
             client: identifies the client; clients take turns in the queue.
             delivery: notes that the request was sent, also if the attempt fails.
 
@@ -183,7 +191,8 @@ class Upstream:
             UpstreamInterrupted: the response has an impossible status.
         """
         sent = [*self._json_headers, *headers_for_upstream(headers, self._forward_headers)]
-        outgoing = _Outgoing("POST", path, body, sent, stream, delivery or Delivery())
+        timeouts = self.settings_of(model or self.model).timeouts
+        outgoing = _Outgoing("POST", path, body, sent, stream, timeouts, delivery or Delivery())
         return await self._open(outgoing, client)
 
     async def forward(
@@ -201,7 +210,9 @@ class Upstream:
             *headers_of_body(headers, is_streamed=not isinstance(body, bytes)),
             *headers_for_upstream(headers, self._forward_headers),
         ]
-        return await self._open(_Outgoing(method, path, body, sent, False, Delivery()), client)
+        timeouts = self.config.timeouts
+        outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery())
+        return await self._open(outgoing, client)
 
     async def run_while_idle(self, work: Coroutine[Any, Any, T]) -> T | None:
         """Run background work on this tier's hardware while no request needs it.
@@ -303,7 +314,8 @@ class Upstream:
     async def _send(
         self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
-        timeouts = self.config.timeouts
+        timeouts = outgoing.timeouts
+        timeout = partial(self.timeout, timeouts)
         deadline = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
         try:
             if deadline is None:
@@ -312,7 +324,7 @@ class Upstream:
                 with deadline:
                     start = await self._start(replica, outgoing)
         except TimeoutError:
-            raise self.timeout("first_token") from None
+            raise timeout("first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
         # A client would send its prompt to the address of a redirect.
@@ -339,25 +351,25 @@ class Upstream:
             self.name,
             start,
             deadline=deadline,
+            first_token_seconds=timeouts.first_token,
             idle_seconds=timeouts.idle,
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
-            timeout=self.timeout,
+            timeout=timeout,
             on_failure=partial(self.record_result, replica, failed=True, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 
     async def _start(self, replica: Replica, outgoing: "_Outgoing") -> ResponseStart:
-        method, path, body, headers, _, delivery = outgoing
+        method, path, body, headers, _, timeouts, delivery = outgoing
         address, transport = replica.address(path), self._transport
         if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
-            connect_seconds = self.config.timeouts.connect
             answer = await transport.ask(
                 method,
                 address,
                 headers,
                 body,
-                connect_seconds=connect_seconds,
+                connect_seconds=timeouts.connect,
                 delivery=delivery,
             )
             return ResponseStart(answer.status, answer.headers, answer)
@@ -380,16 +392,16 @@ class Upstream:
         replica.in_flight -= 1
         self._slots.release(acquired_at)
 
-    def timeout(self, phase: Phase) -> UpstreamTimeout:
+    def timeout(self, timeouts: TimeoutsConfig, phase: Phase) -> UpstreamTimeout:
         """The error for a phase that took too long."""
-        seconds: float = getattr(self.config.timeouts, phase)
+        seconds: float = getattr(timeouts, phase)
         what = {
-            "connect": "did not accept the connection",
-            "first_token": "did not start its response",
-            "idle": "stopped sending its response",
+            "connect": "did not accept the connection within",
+            "first_token": "did not start its answer: it was silent for",
+            "idle": "stopped in the middle of its answer: it was silent for",
         }[phase]
         return UpstreamTimeout(
-            f"The {self.name} upstream {what} within {seconds:g} seconds.",
+            f"The {self.name} upstream {what} {seconds:g} seconds.",
             upstream=self.name,
             phase=phase,
         )
@@ -397,7 +409,7 @@ class Upstream:
     def _unreachable(self, replica: Replica, error: Exception) -> UpstreamError:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
-            return self.timeout("connect")
+            return self.timeout(self.config.timeouts, "connect")
         is_connected = not isinstance(error, httpx2.ConnectError)
         kind = UpstreamUnreachable if is_connected else _NoConnection
         unreachable = kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
@@ -440,6 +452,7 @@ class _Outgoing(NamedTuple):
     body: Body
     headers: Headers
     stream: bool
+    timeouts: TimeoutsConfig
     delivery: Delivery
 
 
