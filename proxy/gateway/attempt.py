@@ -1,5 +1,6 @@
 """One attempt: a request to one tier, until the start of its answer."""
 
+import time
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
@@ -66,7 +67,7 @@ async def open_upstream(
             delivery=sent.delivery,
         )
         start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
-        sent.start = start
+        sent.start, sent.began_at = start, time.monotonic()
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,
