@@ -4,8 +4,9 @@
     send(observer.feed(chunk))
     send(observer.flush())  # at the end; then observer.outcome is what is billed
 
-The observer reads usage, text and the finish. It removes the usage chunk that the proxy requested
-and the client did not, and renames ids where needed. Events that it cannot read pass unchanged.
+The observer reads usage, text and the finish. It removes the usage that the proxy requested and the
+client did not, where it has a chunk of its own, and renames ids where needed. Events that it cannot
+read pass unchanged.
 
 Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
 `APIError` on a `data: {"error": …}` event.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from operator import add
 from typing import Final, NamedTuple
 
-from proxy.protocol import AnswerView, HostedCalls, Usage
+from proxy.protocol import AnswerView, HostedCalls, Usage, without_usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.protocol.outline import HEAD_BYTES, TAIL_BYTES, outline
 from proxy.protocol.response_objects import ResponseView
@@ -273,9 +274,12 @@ class StreamObserver:
         self._shape = _Shape.of(event, view) if self._rename is None else None
         if not self.spoke:
             self.spoke = view.speaks or self._endpoint.has_output(data)
-        return event if self._observe(view) else b""
+        self._observe(view)
+        if self._strip_usage and view.is_usage_only:
+            return without_usage(event, data)
+        return event
 
-    def _observe(self, view: AnswerView) -> bool:
+    def _observe(self, view: AnswerView) -> None:
         if self.named is None:
             self._name(view)
         if view.failed:
@@ -304,7 +308,6 @@ class StreamObserver:
             if self.hosted_calls is not None and not view.finished:
                 calls = HostedCalls(*map(add, self.hosted_calls, calls))
             self.hosted_calls = calls
-        return not (self._strip_usage and view.is_usage_only)
 
     def _name(self, view: AnswerView | None) -> None:
         """Note the first event with the id of the response."""
