@@ -25,7 +25,14 @@ from dotenv import dotenv_values
 from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, load_config, read_environment
 from proxy.plain_text import printable
-from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
+from proxy.protocol.ollama import (
+    SHOW_PATH,
+    TAGS_PATH,
+    can_chat,
+    find_model,
+    read_model_names,
+    server_url,
+)
 from router_model.bundled import bundled
 
 DOTENV_FILE: Final = Path(".env")
@@ -187,7 +194,7 @@ def _choose_local(
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
     click.echo(f"Local model: {printable(chosen)}.")
-    has_it = available is None or {chosen, f"{chosen}:latest"} & set(available)
+    has_it = available is None or find_model(chosen, available) is not None
     return chosen, not has_it or (available is None and configured is None)
 
 
