@@ -3,7 +3,15 @@
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, logprobs, ollama, outline, response_objects, responses
+from proxy.protocol import (
+    endpoints,
+    logprobs,
+    ollama,
+    outline,
+    refusals,
+    response_objects,
+    responses,
+)
 from proxy.protocol.answer_form import read_form
 from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
@@ -36,6 +44,7 @@ __all__ = [
     "outline",
     "read_form",
     "read_request",
+    "refusals",
     "response_objects",
     "responses",
     "rewrite",

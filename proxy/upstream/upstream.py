@@ -22,6 +22,7 @@ import httpx2
 
 from proxy.config import ModelSettings, Secret, TimeoutsConfig, UpstreamConfig
 from proxy.errors import (
+    NotAnAnswer,
     Overloaded,
     RouterError,
     UpstreamError,
@@ -35,6 +36,7 @@ from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.headers import Headers, headers_for_upstream, headers_of_body
 from proxy.upstream.http1 import Address, Delivery, Http1Transport
+from proxy.upstream.learned import Learned
 from proxy.upstream.response import (
     TRANSPORT_ERRORS,
     Phase,
@@ -118,6 +120,7 @@ class Upstream:
         self.catalog = ModelCatalog(
             name, config, transport=transport, headers=self._json_headers, clock=clock
         )
+        self.learned = Learned()
         # Deadlines limit the other phases, so that an error can name the phase.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
@@ -273,7 +276,8 @@ class Upstream:
                     if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
-            self.record_result(replica, failed=response.status >= 500, client=client)
+            if response.status < 500:  # else its body tells whether the request is at fault
+                self.record_result(replica, failed=False, client=client)
             return response
 
     def _pick(self, replicas: list[Replica]) -> Replica:
@@ -337,7 +341,7 @@ class Upstream:
                 logger.warning(
                     "%s upstream %s: a redirect (%d) to %s", name, url, start.status, host
                 )
-                raise UpstreamInterrupted(
+                raise NotAnAnswer(
                     f"The {name} upstream answered with a redirect ({start.status}), which this "
                     "proxy does not follow. Check its base_url (https, host name, path).",
                     upstream=name,
@@ -356,7 +360,7 @@ class Upstream:
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
             timeout=timeout,
-            on_failure=partial(self.record_result, replica, failed=True, client=client),
+            on_result=lambda failed: self.record_result(replica, failed=failed, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 
