@@ -506,6 +506,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 )
             if not self.routing.fallback:
                 yield "verify.second: has no effect without routing.fallback"
+        yield from self._late_timeouts()
         yield from self._unencrypted_keys()
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):
@@ -513,6 +514,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
+
+    def _late_timeouts(self) -> Iterator[str]:
+        """Timeouts that only pass when the time of the request is over."""
+        for name, tier in (("local", self.upstreams.local), ("cloud", self.upstreams.cloud)):
+            places = {"timeouts": tier.timeouts} | {
+                f"models[{index}]": entry
+                for index, entry in enumerate(tier.models)
+                if entry not in REASONING_MODELS  # which nobody has set
+            }
+            for place, given in places.items():
+                if (given.first_token or 0) > self.server.request_timeout_seconds:
+                    yield (
+                        f"upstreams.{name}.{place}.first_token: has no effect, because "
+                        "server.request_timeout_seconds is shorter"
+                    )
 
     def _unencrypted_keys(self) -> Iterator[str]:
         """The API keys that cross the network as plain text."""

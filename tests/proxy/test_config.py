@@ -716,6 +716,16 @@ def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     assert [warning.partition(":")[0] for warning in warnings] == ["judge.enabled"]
 
 
+def test_a_timeout_beyond_that_of_the_request_gives_a_warning(tmp_path: Path) -> None:
+    models = "[{names: [a], first_token: 600}, {names: [b], first_token: 601}, {names: [c]}]"
+    warnings = load(tmp_path, local(models=models, timeouts="{first_token: 700}")).warnings()
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "upstreams.local.timeouts.first_token",
+        "upstreams.local.models[1].first_token",
+    ]
+    assert not [*load(tmp_path, TIERS + "server: {request_timeout_seconds: 60}").warnings()]
+
+
 @pytest.mark.parametrize(
     ("url", "key", "warns"),
     [
