@@ -15,8 +15,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -214,7 +215,7 @@ class _PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class TimeoutsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Seconds to connect, to the first byte of an answer, and between chunks of a stream."""
+    """Seconds to connect, of a silence before a stream's first output, and of one after it."""
 
     connect: Seconds = 5
     first_token: Seconds = 60
@@ -230,6 +231,43 @@ class BasicAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def __post_init__(self) -> None:
         if ":" in self.username:
             raise ValueError("the user name has a colon, which would begin the password")
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is different for some models of a tier. The first entry that has a model counts.
+
+    Attributes:
+        names: patterns in which `*` is any text and `[1-9]` one of these characters.
+        reasoning: whether the models think before they answer, and bill tokens that nobody sees.
+        first_token, idle: as in `timeouts`; None is the value there.
+    """
+
+    names: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    reasoning: bool = False
+    first_token: Seconds | None = None
+    idle: Seconds | None = None
+
+    def has(self, model: str) -> bool:
+        """Whether a pattern matches a name, with or without `openai/` or `ft:` in front of it."""
+        own_name = model.rpartition("/")[2].removeprefix("ft:")
+        return any(
+            fnmatchcase(name, pattern) for pattern in self.names for name in (model, own_name)
+        )
+
+
+class ModelSettings(NamedTuple):
+    """What holds for one model of a tier. `reasoning`: as in `ModelConfig`."""
+
+    timeouts: TimeoutsConfig
+    reasoning: bool = False
+
+
+# OpenAI's models that think, and send nothing meanwhile. Its clients wait 600 seconds. Sources:
+# https://developers.openai.com/api/docs/guides/reasoning; openai-python, `_constants.py`.
+REASONING_MODELS: Final = (
+    ModelConfig(names=("gpt-5-chat*",)),  # does not think
+    ModelConfig(names=("o[1-9]*", "gpt-[5-9]*"), reasoning=True, first_token=600, idle=300),
+)
 
 
 Capability = Literal["tools", "vision", "json_schema", "logprobs"]
@@ -248,6 +286,7 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     price: Literal["auto"] | PriceConfig = "auto"
     max_concurrency: Annotated[int, Meta(gt=0)] | None = None
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    models: tuple[ModelConfig, ...] = REASONING_MODELS
     max_response_mb: Annotated[float, Meta(gt=0)] = 64
     forward_headers: tuple[HeaderName, ...] = ()
     return_headers: tuple[HeaderName, ...] = ()
@@ -281,6 +320,19 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def has_credentials(self) -> bool:
         """Whether requests have a header that may be a key or a password."""
         return bool(self.sent_headers)
+
+    def settings_of(self, model: str) -> ModelSettings:
+        """What holds for a model: the first entry of `models` that has it, over `timeouts`."""
+        entry = next((entry for entry in self.models if entry.has(model)), None)
+        if entry is None:
+            return ModelSettings(self.timeouts)
+        usual = self.timeouts
+        timeouts = msgspec.structs.replace(
+            usual,
+            first_token=usual.first_token if entry.first_token is None else entry.first_token,
+            idle=usual.idle if entry.idle is None else entry.idle,
+        )
+        return ModelSettings(timeouts, entry.reasoning)
 
 
 class UpstreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -500,6 +552,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if not self.routing.fallback:
                 yield "verify.second: has no effect without routing.fallback"
         yield from self._corrected_urls()
+        yield from self._late_timeouts()
         yield from self._unencrypted_keys()
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):
@@ -507,6 +560,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in ("context_tokens", "capabilities"):
             if getattr(self.upstreams.cloud, name) != "auto":
                 yield f"upstreams.cloud.{name}: has no effect; only the local tier is checked"
+
+    def _late_timeouts(self) -> Iterator[str]:
+        """Timeouts that only pass when the time of the request is over."""
+        for name, tier in (("local", self.upstreams.local), ("cloud", self.upstreams.cloud)):
+            places = {"timeouts": tier.timeouts} | {
+                f"models[{index}]": entry
+                for index, entry in enumerate(tier.models)
+                if entry not in REASONING_MODELS  # which nobody has set
+            }
+            for place, given in places.items():
+                if (given.first_token or 0) > self.server.request_timeout_seconds:
+                    yield (
+                        f"upstreams.{name}.{place}.first_token: has no effect, because "
+                        "server.request_timeout_seconds is shorter"
+                    )
 
     def servers(self) -> Iterator[tuple[str, UpstreamConfig | JudgeConfig, tuple[str, ...]]]:
         """The sections that have credentials, with their base URLs as they are in the file."""
@@ -912,9 +980,9 @@ _FIELDS = frozenset(
     name
     for kind in (
         Config, ServerConfig, ApiKeyConfig, UpstreamsConfig, UpstreamConfig, BasicAuth,
-        TimeoutsConfig, PriceConfig, LongPrices, RoutingConfig, RuleConfig, RuleCondition,
-        RuleThreshold, TokenRange, ShadowRouterConfig, BudgetConfig, JudgeConfig, StorageConfig,
-        ExperimentsConfig, LoggingConfig,
+        TimeoutsConfig, ModelConfig, PriceConfig, LongPrices, RoutingConfig, RuleConfig,
+        RuleCondition, RuleThreshold, TokenRange, ShadowRouterConfig, BudgetConfig, JudgeConfig,
+        StorageConfig, ExperimentsConfig, LoggingConfig,
     )
     for name in kind.__struct_fields__
 )  # fmt: skip
@@ -922,7 +990,8 @@ _GUESSED_NAMES = frozenset(
     "api_key apikey budget comment description id label limit name rpm secret team token usd user "
     "value".split()
 )
-_IN_SECONDS = re.compile(r"_seconds$|\.timeouts\.")
+_IN_SECONDS = re.compile(r"_seconds$|\.timeouts\.|\.models\[\d+\]\.(?:first_token|idle)$")
+_NO_NUMBER = re.compile(r"Expected `float(?: \| null)?`, got")
 _KEY_PREFIXES = ("sk-", "pk-", "sk_", "pk_", "gsk_", "hf_", "ghp_", "xai-", "AIza", "AKIA")
 _MAX_SHOWN = 100
 
@@ -1064,7 +1133,7 @@ class _Document:
         if wrong := _NO_SUCH_WORD.search(what):
             word = _shown_value(wrong["word"])
             return self.error(key, f"{word} is not one of: {', '.join(_words(key))}")
-        if _IN_SECONDS.search(key) and what.startswith("Expected `float`, got"):
+        if _IN_SECONDS.search(key) and _NO_NUMBER.match(what):
             return self.error(key, "expected a number of seconds")
         for json_name, yaml_name in _YAML_NAMES.items():
             what = what.replace(json_name, yaml_name)

@@ -9,6 +9,8 @@ import math
 
 import msgspec
 
+LISTING_SECONDS = 5.0  # in which a server that has started lists its models
+
 
 class RouterError(Exception):
     """Base of all errors that have an HTTP answer. `status` is its status code."""
@@ -179,6 +181,17 @@ class Unavailable(RouterError):
 
     status = 503
     code = "unavailable"
+
+
+class LocalModelsUnknown(RouterError):
+    """The model may be a local one, and the local server has not yet listed its models."""
+
+    status = 503
+    code = "local_models_unknown"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [_retry_after(LISTING_SECONDS)]
 
 
 class ServerStopping(RouterError):

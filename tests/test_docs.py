@@ -17,7 +17,15 @@ from bench import as_sections, fill_in
 from exposed import current_families
 from proxy import __version__
 from proxy.cli.main import main
-from proxy.config import BasicAuth, Config, LongPrices, PriceConfig, load_config
+from proxy.config import (
+    REASONING_MODELS,
+    BasicAuth,
+    Config,
+    LongPrices,
+    PriceConfig,
+    TimeoutsConfig,
+    load_config,
+)
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.answer_checks import VERIFY_HEADER
 from proxy.gateway.conversations import SESSION_HEADER
@@ -136,7 +144,8 @@ def test_the_default_configuration_shows_the_defaults() -> None:
     shown = load_config(CONFIGS / "default.yaml", environ={})
     defaults = Config(upstreams=shown.upstreams)
     assert defaults == shown
-    assert shown.upstreams.local.timeouts == shown.upstreams.cloud.timeouts
+    assert shown.upstreams.local.timeouts == shown.upstreams.cloud.timeouts == TimeoutsConfig()
+    assert shown.upstreams.cloud.models == REASONING_MODELS
 
 
 def test_keys_in_the_documents_exist() -> None:

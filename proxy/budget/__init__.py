@@ -3,6 +3,7 @@
 This package does not know how a request is routed or relayed.
 """
 
+from proxy.budget.hidden_reasoning import estimate_output
 from proxy.budget.limits import Limits
 from proxy.budget.pacing import MEMORY_SECONDS, PROFILE_DAYS, BudgetPacer
 from proxy.budget.price_list import convert_models, render_prices
@@ -34,6 +35,7 @@ __all__ = [
     "Reservations",
     "TokenCounter",
     "convert_models",
+    "estimate_output",
     "render_prices",
     "unpriced_warning",
 ]

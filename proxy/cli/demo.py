@@ -20,6 +20,7 @@ import msgspec
 from proxy.cli.stand_in import StandIn
 from proxy.config import Config, UpstreamConfig
 from proxy.protocol import view_models
+from proxy.protocol.ollama import find_model
 from proxy.record import Target
 from proxy.server import Proxy, Server
 from proxy.upstream import Upstream, open_transport
@@ -118,7 +119,7 @@ def _why_local_is_absent(tier: UpstreamConfig) -> str | None:
     models = view_models(body)
     if models is None:
         return f"{address} has no list of models"
-    if set(models).isdisjoint({tier.model, f"{tier.model}:latest"}):
+    if find_model(tier.model, models) is None:
         return f"{address} has no model {tier.model}"
     return None
 

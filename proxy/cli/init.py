@@ -27,7 +27,14 @@ from proxy.addresses import clean_base_url, join_url, without_version
 from proxy.cli.options import CONFIG_FILE
 from proxy.config import Config, ConfigError, UpstreamConfig, load_config, read_environment
 from proxy.plain_text import printable
-from proxy.protocol.ollama import SHOW_PATH, TAGS_PATH, can_chat, read_model_names, server_url
+from proxy.protocol.ollama import (
+    SHOW_PATH,
+    TAGS_PATH,
+    can_chat,
+    find_model,
+    read_model_names,
+    server_url,
+)
 from proxy.upstream import check_network, open_transport
 from router_model.bundled import bundled
 
@@ -208,7 +215,7 @@ def _choose_local(
         if ask:
             chosen = click.prompt("Local model", default=chosen).strip()
     click.echo(f"Local model: {printable(chosen)}.")
-    has_it = available is None or {chosen, f"{chosen}:latest"} & set(available)
+    has_it = available is None or find_model(chosen, available) is not None
     return chosen, not has_it or (available is None and configured is None)
 
 

@@ -1,5 +1,6 @@
 """One attempt: a request to one tier, until the start of its answer."""
 
+import time
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
@@ -90,11 +91,12 @@ async def _ask(
             body,
             call.exchange.headers,
             stream=request.streams,
+            model=model,
             client=record.client_key_hash,
             delivery=sent.delivery,
         )
         start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
-        sent.start = start
+        sent.start, sent.began_at = start, time.monotonic()
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

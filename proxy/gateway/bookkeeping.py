@@ -10,10 +10,12 @@ from proxy.budget import (
     ModelLimits,
     Reservations,
     TokenCounter,
+    estimate_output,
 )
 from proxy.errors import InternalError
 from proxy.gateway.call import Call, KeptAnswer, Sent
 from proxy.gateway.conversations import Conversations
+from proxy.gateway.relay import StreamStart
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import MAX_CONTEXT_TOKENS, EmbeddingRequest, Usage
@@ -64,7 +66,7 @@ class Bookkeeping:
         is_complete = prompt is not None and (answer is not None or not has_output)
         is_reported = usage == possible and is_complete
         if not is_complete:
-            estimate = self._estimate(call, record.target, record.model, outcome)
+            estimate = self._estimate(call, record.target, record.model, outcome, call.sent)
             prompt = estimate.input if prompt is None else prompt
             answer = estimate.output if answer is None else answer
         record.input_tokens, record.output_tokens = prompt, answer or 0
@@ -108,7 +110,7 @@ class Bookkeeping:
         return asked
 
     def close_attempt(self, call: Call) -> None:
-        """End an attempt. If it was sent and not settled, add its input and the seen output.
+        """End an attempt. If it was sent and not settled, add its input and its output so far.
 
         Only an error status and a request that was never sent cost nothing. Each retry counts.
         """
@@ -143,11 +145,11 @@ class Bookkeeping:
         prices.add_failed(call.record, Target.LOCAL, model, tokens)
 
     def _add_failed(self, call: Call, sent: Sent, outcome: Outcome) -> None:
-        """Add a failed attempt to the cost, with the part of its answer that was seen."""
+        """Add a failed attempt to the cost, with its answer so far."""
         record, prices, target = call.record, call.snapshot.prices, sent.target
         if target is Target.LOCAL and prices.billed_price(target, sent.model).is_free:
             return
-        tokens = _reported(outcome) or self._estimate(call, target, sent.model, outcome)
+        tokens = _reported(outcome) or self._estimate(call, target, sent.model, outcome, sent)
         record.usage_source = UsageSource.ESTIMATED
         record.input_tokens, record.output_tokens = tokens.input, tokens.output
         record.cached_input_tokens, record.cache_write_tokens = tokens.cached, tokens.cache_write
@@ -156,9 +158,18 @@ class Bookkeeping:
         prices.add_failed(record, target, sent.model, tokens, answered)
 
     def _estimate(
-        self, call: Call, target: Target | None, model: str | None, outcome: Outcome
+        self,
+        call: Call,
+        target: Target | None,
+        model: str | None,
+        outcome: Outcome,
+        sent: Sent | None = None,
     ) -> BilledTokens:
-        """Estimate the tokens of a request whose upstream reported none."""
+        """Estimate the tokens of a request whose upstream reported none.
+
+        Args:
+            sent: the attempt, of which a reasoning model's silence counts as well.
+        """
         request, unseen = call.request, 0
         if target is Target.CLOUD and model is not None:
             unseen = self._reservations.unseen_tokens(request, call.snapshot.prices.limits(model))
@@ -166,7 +177,18 @@ class Bookkeeping:
         if isinstance(request, EmbeddingRequest):  # whose texts no row has
             turns = [("user", request.text)]
         prompt = self._tokens.count_messages(turns, other_chars=request.tool_chars)
-        answer = self._tokens.count(outcome.text) + self._tokens.count(outcome.other_text)
+        text, other = self._tokens.count(outcome.text), self._tokens.count(outcome.other_text)
+        answer = text + other
+        if sent is not None and _thinks_unseen(call, sent):
+            limits = call.snapshot.prices.limits(sent.model)
+            most = min(limits.max_output, request.answer_tokens or limits.max_output)
+            after = text if isinstance(sent.start, StreamStart) else 0
+            answer = estimate_output(
+                sent.silent_seconds,
+                during=answer - after,
+                after=after,
+                most=most * request.choices,
+            )
         return BilledTokens(unseen + prompt, answer)
 
     def note_conversation(self, response: ResponseView) -> None:
@@ -219,6 +241,12 @@ def _reported(outcome: Outcome) -> BilledTokens | None:
         usage.audio_input_tokens,
         usage.audio_output_tokens,
     )
+
+
+def _thinks_unseen(call: Call, sent: Sent) -> bool:
+    """Whether an attempt is billed for thinking that its answer does not show."""
+    is_billed = call.endpoint.is_routed and sent.target is Target.CLOUD
+    return is_billed and call.snapshot.upstreams[sent.target].settings_of(sent.model).reasoning
 
 
 def _max_tokens(call: Call) -> int:

@@ -3,6 +3,7 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,11 +81,13 @@ class Sent:
         observer: of its stream, if the client asked for one.
         response: after its head has arrived.
         start: after it has begun.
+        began_at: when it had begun, in monotonic seconds.
         is_settled: whether its tokens and dollars are in the record.
     """
 
     __slots__ = (
         "adapted",
+        "began_at",
         "delivery",
         "is_settled",
         "model",
@@ -102,7 +105,17 @@ class Sent:
         self.observer: StreamObserver | None = None
         self.response: UpstreamResponse | None = None
         self.start: CompleteResponse | StreamStart | None = None
+        self.began_at: float | None = None
         self.is_settled = False
+
+    @property
+    def silent_seconds(self) -> float:
+        """From sending the request to the first text of a stream, or until now."""
+        if self.delivery.sent_at is None:
+            return 0.0
+        has_text = isinstance(self.start, StreamStart) and self.start.size > 0
+        until = self.began_at if has_text and self.began_at is not None else time.monotonic()
+        return until - self.delivery.sent_at
 
     @property
     def outcome(self) -> Outcome:

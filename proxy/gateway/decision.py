@@ -14,7 +14,7 @@ from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
-from proxy.protocol.ollama import is_same_model
+from proxy.protocol.ollama import find_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
 from proxy.routing import (
@@ -155,7 +155,8 @@ class DecisionMaker:
         _check_background(call)
         _check_hosted_tools(call)
         _check_stored_prompt(call)
-        preference = snapshot.router.read_preference(request.model, headers, local.catalog.names)
+        known_names = local.catalog.known_names
+        preference = snapshot.router.read_preference(request.model, headers, known_names)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
@@ -378,16 +379,21 @@ def _decide_by_name(call: Call) -> Decision:
     Raises:
         InvalidRequest: the name requests routing.
         NotFound: no tier serves the model.
+        LocalModelsUnknown: it may be a local one.
     """
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
     forced = read_headers(RoutingPreference(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
-    if forced is None and any(is_same_model(model, name) for name in local.catalog.names):
-        return Decision(Target.LOCAL, Reason.FORCED, model)
+    known_names = local.catalog.known_names
+    listed = find_model(model, known_names or ())
+    if forced is None and listed is not None:
+        return Decision(Target.LOCAL, Reason.FORCED, listed)
     if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
         name = local.model if model in ("auto", *Target) else model
         return Decision(Target.LOCAL, Reason.FORCED, name)
-    preference = snapshot.router.read_preference(model, headers)
+    preference = snapshot.router.read_preference(
+        model, headers, None if known_names is None else ()
+    )
     if preference.target is not None:
         default = snapshot.upstreams[preference.target].model
         return Decision(preference.target, Reason.FORCED, preference.model or default)

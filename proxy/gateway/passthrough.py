@@ -131,11 +131,11 @@ class Passthrough:
             await self._require_budget(call)
             if not _is_free(method, path):
                 require_countable(call, f"Requests to {path.name}")
-        record.target, record.reason = target, Reason.FORCED
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
         if method == "POST" and path.name in _ABOUT_A_REQUEST:
             body = await self._prepare_body(call)
+        record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
             method,
@@ -159,7 +159,7 @@ class Passthrough:
             call.request = await parse_large(call.body, parse_responses)
             local = snapshot.upstreams[Target.LOCAL]
             preference = snapshot.router.read_preference(
-                call.request.model, (), local.catalog.names
+                call.request.model, (), local.catalog.known_names
             )
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key

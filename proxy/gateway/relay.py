@@ -74,6 +74,9 @@ class UpstreamReader(Protocol):
     async def next_chunk_by(self, due: float) -> bytes | None:
         """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time."""
 
+    def mark_alive(self) -> None:
+        """Begin the wait for the first output anew."""
+
     def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""
 
@@ -190,8 +193,8 @@ async def read_start(
     """Read a complete answer, or a stream until its first content, tool call or finish.
 
     This does not delay the content, because servers send only empty events before it. A fallback is
-    possible only until then. The first event of any kind ends the first-token timeout: a model with
-    hidden reasoning sends at most keep-alives.
+    possible only until then. The first-token timeout limits each silence until then: a model with
+    hidden reasoning sends the role and then at most comments.
 
     Args:
         observer: of the stream, if the client asked for one.
@@ -221,17 +224,19 @@ async def read_start(
     held, latest = b"", b""
     while not observer.is_known and len(held) + len(latest) < MAX_HELD_BYTES:
         chunk: bytes | None = None
+        events = b""
         if observer.has_more:
             await asyncio.sleep(0)
-            latest += observer.feed(b"")
+            events = observer.feed(b"")
         elif hold is None:
             chunk = await response.next_chunk()
         else:
             chunk = await response.next_chunk_by(hold.due)
         if chunk is not None:
-            latest += observer.feed(chunk) if chunk else observer.flush()
-        if observer.began:
-            response.mark_started()
+            events = observer.feed(chunk) if chunk else observer.flush()
+        if events:
+            response.mark_alive()
+            latest += events
         if observer.is_known:
             break
         if chunk == b"":

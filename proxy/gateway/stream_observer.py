@@ -4,8 +4,9 @@
     send(observer.feed(chunk))
     send(observer.flush())  # at the end; then observer.outcome is what is billed
 
-The observer reads usage, text and the finish. It removes the usage chunk that the proxy requested
-and the client did not, and renames ids where needed. Events that it cannot read pass unchanged.
+The observer reads usage, text and the finish. It removes the usage that the proxy requested and the
+client did not, where it has a chunk of its own, and renames ids where needed. Events that it cannot
+read pass unchanged.
 
 Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]` and raise
 `APIError` on a `data: {"error": …}` event.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from operator import add
 from typing import Final, NamedTuple
 
-from proxy.protocol import AnswerView, HostedCalls, Usage
+from proxy.protocol import AnswerView, HostedCalls, Usage, without_usage
 from proxy.protocol.endpoints import CHAT, Endpoint
 from proxy.protocol.outline import HEAD_BYTES, TAIL_BYTES, outline
 from proxy.protocol.response_objects import ResponseView
@@ -80,7 +81,6 @@ class StreamObserver:
         "_tail",
         "_text_left",
         "_texts",
-        "began",
         "blind",
         "done",
         "failed",
@@ -121,7 +121,6 @@ class StreamObserver:
         self.service_tier: str | None = None  # that the answer is billed at
         self.hosted_calls: HostedCalls | None = None  # so far; the last event has all of them
         self.named: ResponseView | None = None  # the first event with the id of the response
-        self.began = False  # whether an event has passed, perhaps without content
         self.spoke = False  # whether content that a client would show has passed
         self.finished = False  # whether a choice had its finish_reason
         self.last: AnswerView | None = None  # the event that did
@@ -269,8 +268,7 @@ class StreamObserver:
             self._look_at_outline(event[-TAIL_BYTES:])
             return event
         if not data:
-            self.began = self.began or bool(event.strip())  # a comment is a sign of life
-            return event
+            return event  # a comment
         if data == b"[DONE]":
             self.done = True
             return event
@@ -283,10 +281,12 @@ class StreamObserver:
         self._shape = _Shape.of(event, view) if self._rename is None else None
         if not self.spoke:
             self.spoke = view.speaks or self._endpoint.has_output(data)
-        return event if self._observe(view) else b""
+        self._observe(view)
+        if self._strip_usage and view.is_usage_only:
+            return without_usage(event, data)
+        return event
 
-    def _observe(self, view: AnswerView) -> bool:
-        self.began = True
+    def _observe(self, view: AnswerView) -> None:
         if self.named is None:
             self._name(view)
         if view.failed:
@@ -315,7 +315,6 @@ class StreamObserver:
             if self.hosted_calls is not None and not view.finished:
                 calls = HostedCalls(*map(add, self.hosted_calls, calls))
             self.hosted_calls = calls
-        return not (self._strip_usage and view.is_usage_only)
 
     def _name(self, view: AnswerView | None) -> None:
         """Note the first event with the id of the response."""

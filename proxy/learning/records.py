@@ -75,7 +75,7 @@ class LearningRecords:
             .where(
                 Judgement.id > after,
                 Judgement.target == Target.CLOUD,
-                Judgement.model.in_(spellings_of(models.cloud)),
+                peewee.fn.LOWER(Judgement.model).in_(spellings_of(models.cloud)),
             )
             .order_by(Judgement.id)
             .limit(MAX_COUNTED)
@@ -85,7 +85,7 @@ class LearningRecords:
             .where(
                 Judgement.request_id.in_(new),
                 Judgement.target == Target.LOCAL,
-                Judgement.model.in_(spellings_of(models.local)),
+                peewee.fn.LOWER(Judgement.model).in_(spellings_of(models.local)),
             )
             .distinct()
         )

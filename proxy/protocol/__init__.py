@@ -17,6 +17,7 @@ from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import Fields, read_request, rewrite, validation_error
+from proxy.protocol.usage_chunk import without_usage
 from proxy.protocol.views import (
     MAX_CONTEXT_TOKENS,
     AnswerView,
@@ -50,4 +51,5 @@ __all__ = [
     "validation_error",
     "view_answer",
     "view_models",
+    "without_usage",
 ]

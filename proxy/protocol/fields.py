@@ -309,3 +309,17 @@ def read_metadata(raw: msgspec.Raw) -> Mapping[str, str]:
         return {}
     values = msgspec.json.decode(raw)
     return {name: text for name, text in values.items() if isinstance(text, str)}
+
+
+def replace_json(event: bytes, data: bytes, fields: Fields) -> bytes:
+    """An event of a stream, or a complete answer, with other JSON in one line.
+
+    Args:
+        data: the present JSON in it.
+    """
+    sent = msgspec.json.format(_encoder.encode(fields), indent=-1)
+    if event.count(data) == 1:
+        return event.replace(data, sent)
+    # The JSON is in several lines, each of them a field.
+    others = [line for line in event.splitlines() if line and not line.startswith(b"data")]
+    return b"\n".join([*others, b"data: " + sent, b"", b""])

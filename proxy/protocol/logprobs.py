@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.protocol.fields import Fields
+from proxy.protocol.fields import Fields, replace_json
 from proxy.protocol.views import UNREADABLE
 from router_model.second_look import Token
 
@@ -107,12 +107,7 @@ class LogprobReader:
         if not (has_any and self.removes):
             return event
         fields["choices"] = msgspec.Raw(_encoder.encode(choices))
-        sent = msgspec.json.format(_encoder.encode(fields), indent=-1)  # in one line
-        if event.count(data) == 1:
-            return event.replace(data, sent)
-        # The JSON is in several lines, each of them a field.
-        others = [line for line in event.splitlines() if line and not line.startswith(b"data")]
-        return b"\n".join([*others, b"data: " + sent, b"", b""])
+        return replace_json(event, data, fields)
 
     def _read(self, raw: msgspec.Raw) -> None:
         try:

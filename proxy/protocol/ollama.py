@@ -9,7 +9,7 @@ Sources: Ollama's docs/api.md and openai/openai.go as of v0.33; https://docs.oll
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +22,18 @@ T = TypeVar("T")
 DEFAULT_PORT: Final = 11434
 # The context without OLLAMA_CONTEXT_LENGTH or num_ctx, on machines with under 24 GiB of VRAM.
 DEFAULT_CONTEXT_TOKENS: Final = 4096
+# What a name has if it does not say anything else. Source: Ollama's types/model/name.go.
+_HOST: Final = "registry.ollama.ai/"
+_NAMESPACE: Final = "library/"
+_TAG: Final = ":latest"
+_REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
+# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants and
+# versions at Amazon Bedrock. Source: https://openrouter.ai/docs/guides/routing/model-variants.
+_CLOUD_NAME: Final = re.compile(
+    r"ft:.+"
+    r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
+    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+"
+)
 # Ollama drops these without an error or refuses them, whichever model is loaded.
 UNSUPPORTED: Final = frozenset(
     {"n", "logit_bias", "tool_choice", "parallel_tool_calls", "custom_tools", "functions"}
@@ -73,15 +85,43 @@ def server_url(environ: Mapping[str, str]) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 
 
+def shortest_name(name: str) -> str:
+    """The name of a model without what Ollama adds to it, and in lower case.
+
+    `registry.ollama.ai/library/Phi3:latest` is `phi3`; a name with another host keeps it. Names of
+    other servers are read alike: none has two models whose names differ in this way only.
+    """
+    path = name.lower().removeprefix(_HOST).removesuffix(_TAG)
+    own_name = path.removeprefix(_NAMESPACE)
+    return path if "/" in own_name else own_name  # in `library/a/b` it is a host
+
+
 def is_same_model(name: str, other: str) -> bool:
-    """Whether two names mean one model: `phi3` is `phi3:latest`."""
-    return name.removesuffix(":latest") == other.removesuffix(":latest")
+    """Whether two names mean one model, as Ollama reads them."""
+    return name == other or shortest_name(name) == shortest_name(other)
 
 
-def spellings_of(name: str) -> tuple[str, str]:
-    """The two names of a model, for a search."""
-    plain = name.removesuffix(":latest")
-    return plain, f"{plain}:latest"
+def find_model(name: str, listed: Collection[str]) -> str | None:
+    """The spelling of a model in a list; None if the list does not have it."""
+    if name in listed:
+        return name
+    shortest = shortest_name(name)
+    return next((other for other in listed if shortest_name(other) == shortest), None)
+
+
+def looks_local(name: str) -> bool:
+    """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
+    is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
+    return is_tagged or name.lower().startswith(_REGISTRIES)
+
+
+def spellings_of(name: str) -> list[str]:
+    """All names of a model in lower case, for a search."""
+    shortest = shortest_name(name)
+    paths = [shortest, _HOST + shortest]
+    if "/" not in shortest:
+        paths = [shortest, _NAMESPACE + shortest, _HOST + _NAMESPACE + shortest]
+    return [path + tag for path in paths for tag in ("", _TAG)]
 
 
 # ── The native API ────────────────────────────────────────────────────────────────────────────

@@ -20,8 +20,8 @@ from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
-from proxy.errors import InvalidRequest, NotFound
-from proxy.protocol.ollama import is_same_model
+from proxy.errors import InvalidRequest, LocalModelsUnknown, NotFound
+from proxy.protocol.ollama import find_model, is_same_model, looks_local
 from proxy.record import Reason, Target
 from proxy.routing.rules import Rule, Rules
 from proxy.routing.verifier import Verifier
@@ -290,19 +290,22 @@ class Router:
         self,
         model: str,
         headers: Sequence[tuple[bytes, bytes]],
-        local_models: Collection[str] = (),
+        local_models: Collection[str] | None = (),
     ) -> RoutingPreference:
         """The client's preference. Headers take precedence over the model name.
 
         Args:
-            local_models: the models of the local tier.
+            local_models: the models of the local tier; None if they are not known.
 
         Raises:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
             NotFound: an unknown model name, where `routing.unknown_models` rejects it.
+            LocalModelsUnknown: the name may be that of a local model.
         """
-        preference = read_headers(self._read_model_name(model, local_models), headers)
+        preference = read_headers(self._read_model_name(model, local_models or ()), headers)
         if preference.model is not None and preference.target is not Target.LOCAL:
+            if preference.target is None and local_models is None:
+                self._check_not_local(preference.model)
             preference = self._as_cloud_model(preference.model, preference.threshold)
         return preference
 
@@ -317,11 +320,25 @@ class Router:
             return RoutingPreference(target=_TARGETS[model])
         if is_same_model(model, self._models[Target.LOCAL]):
             return RoutingPreference(target=Target.LOCAL)
-        if model != self._models[Target.CLOUD] and any(
-            is_same_model(model, name) for name in local_models
-        ):
-            return RoutingPreference(Target.LOCAL, model)
+        if model != self._models[Target.CLOUD]:
+            listed = find_model(model, local_models)
+            if listed is not None:
+                return RoutingPreference(Target.LOCAL, listed)
         return RoutingPreference(model=model)
+
+    def _check_not_local(self, model: str) -> None:
+        """Keep what is meant for a local model from the cloud.
+
+        Raises:
+            LocalModelsUnknown: the name has the form of a local one.
+        """
+        if model != self._models[Target.CLOUD] and looks_local(model):
+            raise LocalModelsUnknown(
+                f"'{model}' may be a model of the local server, which has not listed its models "
+                "yet. Retry when it runs. To send the request to the cloud, set the header "
+                "x-router-target: cloud.",
+                param="model",
+            )
 
     def _read_auto(self, parameters: str) -> float:
         """The threshold of `auto:threshold=0.6`, `auto:cost=0.3` or `auto:quality=0.9`."""

@@ -41,7 +41,8 @@ class ModelCatalog:
         clock: monotonic seconds.
 
     Attributes:
-        names: the server's models; empty before the first `refresh`.
+        names: the server's models; empty while `is_listed` is false.
+        is_listed: whether the server's list has been read.
         capabilities: of the configured model; of several replicas, the intersection.
         is_stale: whether the server may have been replaced since the last `refresh`.
     """
@@ -57,6 +58,7 @@ class ModelCatalog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names: frozenset[str] = frozenset()
+        self.is_listed = False
         self.capabilities = configured_capabilities(config)
         self.is_stale = True
         self._other_capabilities: dict[str, Capabilities] = {}  # of models that are not configured
@@ -70,6 +72,11 @@ class ModelCatalog:
         self._list_lock = asyncio.Lock()
         self._list: bytes | None = None
         self._list_expires_at = 0.0
+
+    @property
+    def known_names(self) -> frozenset[str] | None:
+        """The server's models; None before its list has been read."""
+        return self.names if self.is_listed else None
 
     def mark_stale(self) -> None:
         """Record a failure of the server: another server may answer from now on."""
@@ -91,7 +98,7 @@ class ModelCatalog:
         self._other_capabilities.clear()
         self.capabilities = capabilities or self.capabilities
         if names is not None:
-            self.names = frozenset(names)
+            self.names, self.is_listed = frozenset(names), True
 
     async def capabilities_of(self, model: str) -> Capabilities:
         """The capabilities of another model of the server, queried on first use."""

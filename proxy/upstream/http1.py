@@ -72,13 +72,22 @@ class Delivery:
     """Whether a request was sent. A server that got it may work on it and bill it.
 
     Attributes:
-        was_sent: whether it was written to a connection that the server had not closed.
+        sent_at: when it was written to a connection that the server had not closed, in monotonic
+            seconds; None if it was not.
     """
 
-    __slots__ = ("was_sent",)
+    __slots__ = ("sent_at",)
 
     def __init__(self) -> None:
-        self.was_sent = False
+        self.sent_at: float | None = None
+
+    @property
+    def was_sent(self) -> bool:
+        return self.sent_at is not None
+
+    @was_sent.setter
+    def was_sent(self, was_sent: bool) -> None:
+        self.sent_at = time.monotonic() if was_sent else None
 
 
 class _Stale(Exception):

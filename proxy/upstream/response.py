@@ -45,8 +45,10 @@ class UpstreamResponse:
     """A response that has started. The caller must `close` it on every path.
 
     Args:
-        deadline: only for a stream; for its first token, then for each chunk.
-        idle_seconds: the longest pause between two chunks.
+        deadline: only for a stream; due when its first event has to be there.
+        first_token_seconds: the longest silence before the first output, which an event without
+            output or a comment ends.
+        idle_seconds: the longest pause between two chunks after it.
         return_headers: names that pass to the client besides the usual ones, in lower case.
         max_bytes: the size limit of a whole body, decompressed; streamed bodies have none.
         timeout: creates the error of a phase that took too long.
@@ -58,7 +60,7 @@ class UpstreamResponse:
     __slots__ = (
         "_chunks",
         "_deadline",
-        "_first_token_at",
+        "_first_token_seconds",
         "_idle_seconds",
         "_is_closed",
         "_is_excused",
@@ -82,6 +84,7 @@ class UpstreamResponse:
         start: ResponseStart,
         *,
         deadline: Deadline | None,
+        first_token_seconds: float,
         idle_seconds: float,
         max_bytes: int,
         return_headers: frozenset[bytes],
@@ -92,27 +95,31 @@ class UpstreamResponse:
         self.upstream_name = upstream_name
         self.status, self.headers, self._stream = start
         self._deadline = deadline
-        self._first_token_at = NEVER
+        self._limit_at = NEVER  # the end of a silence that lasts already
         if deadline is not None:
-            self._first_token_at = deadline.due
+            self._limit_at = deadline.due
             deadline.disarm()
             deadline.__enter__()  # until `close`
+        self._first_token_seconds = first_token_seconds
         self._idle_seconds = idle_seconds
         self._max_bytes = max_bytes
         self._return_headers = return_headers
         self._timeout = timeout
         self._on_result = on_result
         self._on_close = on_close
-        self._limit_at = NEVER  # of a wait that was interrupted
         self._is_started = False
         self._is_closed = False
         self._is_excused = False
         self._chunks: AsyncIterator[bytes] | None = None
         self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
+    def mark_alive(self) -> None:
+        """An event without output, or a comment, has arrived: the wait for output begins anew."""
+        self._limit_at = asyncio.get_running_loop().time() + self._first_token_seconds
+
     def mark_started(self) -> None:
-        """The first token has arrived: from now on the idle timeout applies."""
-        self._is_started = True
+        """The first output has arrived: from now on the idle timeout applies."""
+        self._is_started, self._limit_at = True, NEVER
 
     @property
     def is_event_stream(self) -> bool:
@@ -202,21 +209,20 @@ class UpstreamResponse:
         try:
             if deadline is None:
                 return await pending
-            if not self._is_started:
-                limit = self._first_token_at
-            elif self._limit_at < NEVER:
-                limit = self._limit_at
-            else:
+            limit = self._limit_at
+            if limit == NEVER:
                 limit = asyncio.get_running_loop().time() + self._idle_seconds
-            self._limit_at = NEVER
             deadline.arm(min(limit, due))
             try:
-                return await pending
+                result = await pending
             except asyncio.CancelledError:
                 deadline.raise_if_over()
                 raise
             finally:
                 deadline.disarm()
+            if self._is_started:  # else only `mark_alive` ends the silence
+                self._limit_at = NEVER
+            return result
         except TimeoutError:
             if due < limit and deadline is not None:
                 self._limit_at = limit

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from proxy.addresses import join_url
-from proxy.config import UpstreamConfig
+from proxy.config import ModelSettings, TimeoutsConfig, UpstreamConfig
 from proxy.errors import (
     NotAnAnswer,
     Overloaded,
@@ -49,6 +49,7 @@ from proxy.upstream.response import (
 logger = logging.getLogger(__name__)
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
+_MAX_MODELS: Final = 64  # whose settings are cached; clients may name any model
 
 # A proxy that refuses to connect, or the way to it, gets no request.
 _NOT_CONNECTED: Final = (httpx2.ConnectError, httpx2.ProxyError)
@@ -109,6 +110,7 @@ class Upstream:
         self.up: bool | None = None
         self._transport = transport
         self._deadlines = Deadlines()
+        self._settings_of = lru_cache(_MAX_MODELS)(config.settings_of)
         self._replicas = [Replica(url) for url in config.base_urls]
         self._slots = ConcurrencyLimiter(config.max_concurrency, clock=clock)
         self._background_tasks: set[asyncio.Task[Any]] = set()
@@ -135,6 +137,10 @@ class Upstream:
     def is_up(self) -> bool:
         """Whether the last request or probe succeeded."""
         return bool(self.up)
+
+    def settings_of(self, model: str) -> ModelSettings:
+        """The timeouts of a model, and whether it is a reasoning model."""
+        return self._settings_of(model)
 
     @property
     def queued(self) -> int:
@@ -167,6 +173,7 @@ class Upstream:
         headers: Headers,
         *,
         stream: bool,
+        model: str | None = None,
         client: str | None = None,
         delivery: Delivery | None = None,
     ) -> UpstreamResponse:
@@ -179,6 +186,7 @@ class Upstream:
             body: JSON, sent unchanged.
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
+            model: that is asked, for its timeouts; by default the tier's own.
             client: identifies the client; clients take turns in the queue.
             delivery: notes that the request was sent, also if the attempt fails.
 
@@ -189,7 +197,8 @@ class Upstream:
             UpstreamInterrupted: the response has an impossible status.
         """
         sent = [*self._json_headers, *self._passed(headers)]
-        outgoing = _Outgoing("POST", path, body, sent, stream, delivery or Delivery())
+        timeouts = self.settings_of(model or self.model).timeouts
+        outgoing = _Outgoing("POST", path, body, sent, stream, timeouts, delivery or Delivery())
         return await self._open(outgoing, client)
 
     async def forward(
@@ -207,7 +216,9 @@ class Upstream:
             *headers_of_body(headers, is_streamed=not isinstance(body, bytes)),
             *self._passed(headers),
         ]
-        return await self._open(_Outgoing(method, path, body, sent, False, Delivery()), client)
+        timeouts = self.config.timeouts
+        outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery())
+        return await self._open(outgoing, client)
 
     def _passed(self, headers: Headers) -> Headers:
         return headers_for_upstream(headers, self._forward_headers, own=self._own_headers)
@@ -313,7 +324,8 @@ class Upstream:
     async def _send(
         self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
-        timeouts = self.config.timeouts
+        timeouts = outgoing.timeouts
+        timeout = partial(self.timeout, timeouts)
         deadline = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
         try:
             if deadline is None:
@@ -322,7 +334,7 @@ class Upstream:
                 with deadline:
                     start = await self._start(replica, outgoing)
         except TimeoutError:
-            raise self.timeout("first_token") from None
+            raise timeout("first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
         # A client would send its prompt to the address of a redirect.
@@ -349,25 +361,25 @@ class Upstream:
             self.name,
             start,
             deadline=deadline,
+            first_token_seconds=timeouts.first_token,
             idle_seconds=timeouts.idle,
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
-            timeout=self.timeout,
+            timeout=timeout,
             on_result=lambda failed: self.record_result(replica, failed=failed, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 
     async def _start(self, replica: Replica, outgoing: "_Outgoing") -> ResponseStart:
-        method, path, body, headers, _, delivery = outgoing
+        method, path, body, headers, _, timeouts, delivery = outgoing
         address, transport = replica.address(path), self._transport
         if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
-            connect_seconds = self.config.timeouts.connect
             answer = await transport.ask(
                 method,
                 address,
                 headers,
                 body,
-                connect_seconds=connect_seconds,
+                connect_seconds=timeouts.connect,
                 delivery=delivery,
             )
             return ResponseStart(answer.status, answer.headers, answer)
@@ -390,16 +402,16 @@ class Upstream:
         replica.in_flight -= 1
         self._slots.release(acquired_at)
 
-    def timeout(self, phase: Phase) -> UpstreamTimeout:
+    def timeout(self, timeouts: TimeoutsConfig, phase: Phase) -> UpstreamTimeout:
         """The error for a phase that took too long."""
-        seconds: float = getattr(self.config.timeouts, phase)
+        seconds: float = getattr(timeouts, phase)
         what = {
-            "connect": "did not accept the connection",
-            "first_token": "did not start its response",
-            "idle": "stopped sending its response",
+            "connect": "did not accept the connection within",
+            "first_token": "did not start its answer: it was silent for",
+            "idle": "stopped in the middle of its answer: it was silent for",
         }[phase]
         return UpstreamTimeout(
-            f"The {self.name} upstream {what} within {seconds:g} seconds.",
+            f"The {self.name} upstream {what} {seconds:g} seconds.",
             upstream=self.name,
             phase=phase,
         )
@@ -407,7 +419,7 @@ class Upstream:
     def _unreachable(self, replica: Replica, error: Exception) -> UpstreamError:
         logger.warning("%s upstream %s: %s", self.name, replica.base_url, describe_error(error))
         if isinstance(error, httpx2.ConnectTimeout):
-            return self.timeout("connect")
+            return self.timeout(self.config.timeouts, "connect")
         is_connected = not isinstance(error, _NOT_CONNECTED)
         kind = UpstreamUnreachable if is_connected else _NoConnection
         unreachable = kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
@@ -450,6 +462,7 @@ class _Outgoing(NamedTuple):
     body: Body
     headers: Headers
     stream: bool
+    timeouts: TimeoutsConfig
     delivery: Delivery
 
 

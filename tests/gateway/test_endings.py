@@ -587,19 +587,15 @@ FALLBACK_FAILURES = (
             only="stream",
         ),
         "stream-that-stops-pinging": Failure(
-            "idle_timeout",
+            "first_token_timeout",
             answer=lambda: chunked(b": ping\n\n", Gate()),
-            changes=lambda tier: tier_timeouts(
-                tier, first_token=SHORT_SECONDS, idle=2 * SHORT_SECONDS
-            ),
+            changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
             only="stream",
         ),
         "stream-that-stops-thinking": Failure(
-            "idle_timeout",
+            "first_token_timeout",
             answer=lambda: chunked(event(chunk({"role": "assistant", "content": ""})), Gate()),
-            changes=lambda tier: tier_timeouts(
-                tier, first_token=SHORT_SECONDS, idle=2 * SHORT_SECONDS
-            ),
+            changes=lambda tier: tier_timeouts(tier, first_token=SHORT_SECONDS),
             only="stream",
         ),
         "body-reset": Failure(

@@ -174,7 +174,8 @@ async def embed(proxy: LiveProxy, headers: Any = None, **fields: Any) -> httpx2.
     ("model", "target", "sent"),
     [
         ("text-embedding-3-small", "cloud", "text-embedding-3-small"),
-        ("nomic-embed-text", "local", "nomic-embed-text"),
+        ("nomic-embed-text", "local", "nomic-embed-text:latest"),  # as the server lists it
+        ("library/Nomic-Embed-Text", "local", "nomic-embed-text:latest"),
         ("nomic-embed-text:latest", "local", "nomic-embed-text:latest"),
         ("local", "local", LOCAL_MODEL),
         ("cloud", "cloud", CLOUD_MODEL),
@@ -247,7 +248,7 @@ async def test_other_local_models_are_called_by_name(
         json.dumps(
             {
                 "capabilities": capabilities[
-                    "eyes" if call.json["model"] == "llava" else "completion"
+                    "eyes" if call.json["model"] == "llava:latest" else "completion"
                 ]
             }
         ).encode()
@@ -262,7 +263,7 @@ async def test_other_local_models_are_called_by_name(
         200,
         "forced",
     )
-    assert local.calls[-1].json["model"] == "llava"
+    assert local.calls[-1].json["model"] == "llava:latest"
     assert (await proxy.chat(model="phi3", messages=messages)).status_code == 400
     named = {"model": "llava:latest", "text": EASY}
     for forced, model in (("cloud", CLOUD_MODEL), ("local", "llava:latest"), ("auto", LOCAL_MODEL)):

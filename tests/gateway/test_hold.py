@@ -7,6 +7,7 @@ import pytest
 
 from fakes import (
     DONE,
+    HARD,
     Answer,
     End,
     FakeUpstream,
@@ -30,6 +31,7 @@ FORCED = merge(HOLD, {"routing": {"fallback": False}})
 PING = b": PROCESSING\n\n"
 ROLE = event(chunk({"role": "assistant", "content": ""}))
 EVENTS = openai_events()
+HARD_MESSAGES = [{"role": "user", "content": HARD}]
 WANTED = {"stream_options": {"include_usage": True}}
 
 
@@ -96,24 +98,108 @@ async def test_a_stream_in_time_has_no_comments(start: StartProxy, local: FakeUp
     assert response.content == b"".join(EVENTS)
 
 
-async def test_comments_are_signs_of_life(start: StartProxy, local: FakeUpstream) -> None:
-    local.answer = chunked(*pings(10), *EVENTS)
-    limits = {"upstreams": {"local": {"timeouts": {"first_token": 0.25, "idle": 5}}}}
-    proxy = await start(limits)
+def timeouts(**seconds: float) -> dict[str, Any]:
+    return {"upstreams": {"local": {"timeouts": seconds}}}
+
+
+# A model that thinks for 0.5 s, and what it sends meanwhile. No silence lasts 0.25 s.
+SIGNS_OF_LIFE: dict[str, Answer] = {
+    "comments": chunked(*pings(10), *EVENTS),
+    "empty-events": chunked(*[ROLE, Pause(0.05)] * 10, *EVENTS),
+    "comments-after-the-role": chunked(ROLE, *pings(10), *EVENTS[1:]),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS_OF_LIFE)
+async def test_signs_of_life_extend_the_wait_for_output(
+    start: StartProxy, local: FakeUpstream, name: str
+) -> None:
+    local.answer = SIGNS_OF_LIFE[name]
+    proxy = await start(timeouts(first_token=0.25))
     response = await proxy.chat(model="local", stream=True, **WANTED)
     assert response.status_code == 200
-    assert response.content.endswith(b"".join(EVENTS))
+    assert response.content.endswith(b"".join(EVENTS[1:]))
 
 
-@pytest.mark.parametrize("phase", ["first_token", "idle"])
-async def test_comments_of_our_own_extend_no_timeout(
-    start: StartProxy, local: FakeUpstream, phase: str
+async def test_the_role_does_not_end_the_wait_for_output(
+    start: StartProxy, local: FakeUpstream
 ) -> None:
-    local.answer = chunked(b"data" if phase == "first_token" else ROLE, Gate())
-    limits = {"upstreams": {"local": {"timeouts": {phase: 0.35}}}}
-    client = await ask(start, merge(FORCED, limits), model="local")
+    local.answer = chunked(EVENTS[0], Pause(0.5), *EVENTS[1:])
+    proxy = await start(timeouts(idle=0.2))
+    response = await proxy.chat(model="local", stream=True, **WANTED)
+    assert response.content == b"".join(EVENTS)
+
+
+async def test_the_first_event_of_a_response_does_not_end_the_wait_for_output(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    first, *others = response_events()
+    local.answer = chunked(first, Pause(0.5), *others)
+    proxy = await start(timeouts(idle=0.2))
+    fields = {"model": "local", "input": "Hi", "stream": True}
+    response = await proxy.client.post("/v1/responses", json=fields)
+    assert b"event: response.completed" in response.content
+
+
+async def test_comments_after_the_first_output_are_signs_of_life(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.answer = chunked(*EVENTS[:3], *pings(10), *EVENTS[3:])
+    proxy = await start(timeouts(idle=0.25))
+    response = await proxy.chat(model="local", stream=True, **WANTED)
+    assert response.content.endswith(b"".join(EVENTS[3:]))
+
+
+async def test_a_silence_after_output_is_one_in_the_middle_of_the_answer(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.answer = chunked(*EVENTS[:3], Gate())
+    proxy = await start(timeouts(idle=0.2))
+    response = await proxy.chat(model="local", stream=True, **WANTED)
+    assert b"stopped in the middle of its answer: it was silent for 0.2 seconds" in response.content
+    assert b'"idle_timeout"' in response.content
+
+
+async def test_endless_comments_end_with_the_time_of_the_request(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = chunked(*pings(400))
+    limits = timeouts(first_token=0.25)
+    proxy = await start(merge(limits, {"server": {"request_timeout_seconds": 0.6}}))
+    response = await proxy.chat(stream=True)
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "total_timeout")
+    assert not cloud.calls
+
+
+THINKER = {"names": ["o3*"], "reasoning": True, "first_token": 5}
+
+
+@pytest.mark.parametrize("fields", [{"model": "o3-mini"}, {"messages": HARD_MESSAGES}])
+async def test_a_reasoning_model_may_think_longer(
+    start: StartProxy, cloud: FakeUpstream, fields: dict[str, Any]
+) -> None:
+    cloud.answer = chunked(Pause(0.5), *EVENTS)
+    tier = {"model": "o3", "timeouts": {"first_token": 0.2}, "models": [THINKER]}
+    proxy = await start({"upstreams": {"cloud": tier}})
+    response = await proxy.chat(stream=True, **(WANTED | fields))
+    assert response.content == b"".join(EVENTS)
+    refused = await proxy.chat(stream=True, model="gpt-4o")
+    assert refused.json()["error"]["code"] == "first_token_timeout"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [b"data", b": ping", ROLE, PING],
+    ids=["half-event", "half-comment", "role", "comment"],
+)
+async def test_comments_of_our_own_extend_no_timeout(
+    start: StartProxy, local: FakeUpstream, begin: bytes
+) -> None:
+    local.answer = chunked(begin, Gate())
+    client = await ask(start, merge(FORCED, timeouts(first_token=0.35)), model="local")
     body = await client.read_until(b"}}\n\n")
-    assert f'"{phase}_timeout"'.encode() in body
+    assert b"did not start its answer: it was silent for 0.35 seconds" in body
+    assert b'"first_token_timeout"' in body
     assert 2 <= body.count(b": keep-alive") <= 4
     await local.call.closed()
     await client.leave()

@@ -105,6 +105,19 @@ async def test_chat_completion_returns_a_response(
     assert local.call.header("x-stainless-lang") == "python"
 
 
+async def test_timings_of_llama_cpp_arrive_without_usage(sdk: Sdk, local: FakeUpstream) -> None:
+    """They are in the usage chunk, which the proxy asks for and this client did not."""
+    timings = {"prompt_n": 19, "predicted_n": 10, "predicted_ms": 37.5}
+    events = openai_events()
+    events[-2] = event(chunk(usage=USAGE, timings=timings))
+    local.answer = chunked(*events)
+    chunks: list[Any] = []
+    await sdk.stream(chunks)
+    assert "".join(part.choices[0].delta.content or "" for part in chunks) == TEXT
+    assert [part.timings for part in chunks if hasattr(part, "timings")] == [timings]
+    assert not any(part.usage for part in chunks)
+
+
 async def test_application_needs_only_a_new_base_url(
     start: StartProxy, kind: Any, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:

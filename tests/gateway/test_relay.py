@@ -318,6 +318,9 @@ class FakeAnswer:
     def headers_of_download(self) -> list[tuple[bytes, bytes]]:
         return self.headers_for_client()
 
+    def mark_alive(self) -> None:
+        pass
+
     def mark_started(self) -> None:
         self.has_begun = True
 

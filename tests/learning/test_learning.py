@@ -312,6 +312,15 @@ def test_after_a_change_only_pairs_of_the_present_models_count(
     assert len(read(url, "SELECT * FROM learning_steps")) == 2
 
 
+def test_pairs_of_a_model_in_another_spelling_count(url: str, records_of: OpenRecords) -> None:
+    judge(url, TEXTS[:20])
+    spelt = "CASE WHEN id > 20 THEN 'library/' ELSE 'Registry.Ollama.ai/library/' END || 'PHI3'"
+    execute(url, f"UPDATE judgements SET model = {spelt} WHERE target = 'local'")
+    assert records_of(url).new_pairs(MODELS, after=0) == 20
+    execute(url, "UPDATE judgements SET model = 'me/phi3' WHERE target = 'local'")
+    assert records_of(url).new_pairs(MODELS, after=0) == 0
+
+
 def test_counting_new_pairs_reads_no_earlier_judgement(
     tmp_path: Path, records_of: OpenRecords, caplog: pytest.LogCaptureFixture
 ) -> None:

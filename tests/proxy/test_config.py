@@ -7,7 +7,17 @@ from types import MappingProxyType
 
 import pytest
 
-from proxy.config import Config, ConfigError, RuleThreshold, TokenRange, load_config, load_prices
+from proxy.config import (
+    REASONING_MODELS,
+    Config,
+    ConfigError,
+    ModelSettings,
+    RuleThreshold,
+    TimeoutsConfig,
+    TokenRange,
+    load_config,
+    load_prices,
+)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -141,6 +151,29 @@ def local(**keys: str) -> str:
         (local(price="{input: -1}"), "6: upstreams.local.price.input: expected `float` >= 0.0"),
         (local(timeouts="{idle: 0}"), "6: upstreams.local.timeouts.idle: expected `float` > 0.0"),
         (local(max_concurrency="0"), "6: upstreams.local.max_concurrency: expected `int` >= 1"),
+        # Settings of some models.
+        (
+            local(models="[{names: [o3], idel: 5}]"),
+            "6: upstreams.local.models[0].idel: unknown key",
+        ),
+        (local(models="[{idle: 5}]"), "6: upstreams.local.models[0].names: is missing"),
+        (
+            local(models="[{names: []}]"),
+            "6: upstreams.local.models[0].names: expected a list of length >= 1",
+        ),
+        (
+            local(models="[{names: o3}]"),
+            "6: upstreams.local.models[0].names: expected a list, got `str`",
+        ),
+        (
+            local(models="[{names: [o3], first_token: soon}]"),
+            "6: upstreams.local.models[0].first_token: expected a number of seconds",
+        ),
+        (
+            local(models="[{names: [o3], idle: 0}]"),
+            "6: upstreams.local.models[0].idle: expected `float` > 0.0",
+        ),
+        (local(models="auto"), "6: upstreams.local.models: expected a list, got `str`"),
         (local(base_url="[]"), "4: upstreams.local.base_url: expected a list of length >= 1"),
         (
             TIERS + "storage: {retention_days: 0}",
@@ -736,6 +769,36 @@ def test_every_key_of_the_published_example_is_accepted(tmp_path: Path) -> None:
     assert config.budget.cloud_usd_per_day is None
 
 
+REASONING = (
+    "o1 o1-pro o3-mini o3-2025-04-16 o4-mini gpt-5 gpt-5-mini gpt-5.2-pro gpt-6-astra "
+    "openai/o3 azure/gpt-5 openrouter/openai/gpt-5 ft:o4-mini:org::id"
+)
+OTHERS = "gpt-4o-mini gpt-4.1 gpt-5-chat-latest openai/gpt-5-chat phi3:latest omni o gpt-oss:20b"
+
+
+@pytest.mark.parametrize("model", REASONING.split())
+def test_reasoning_models_have_more_time(tmp_path: Path, model: str) -> None:
+    cloud = load(tmp_path, TIERS).upstreams.cloud
+    thinks = TimeoutsConfig(connect=5, first_token=600, idle=300)
+    assert cloud.settings_of(model) == ModelSettings(thinks, reasoning=True)
+
+
+@pytest.mark.parametrize("model", OTHERS.split())
+def test_other_models_have_the_timeouts_of_the_tier(tmp_path: Path, model: str) -> None:
+    cloud = load(tmp_path, TIERS).upstreams.cloud
+    assert cloud.settings_of(model) == ModelSettings(TimeoutsConfig(), reasoning=False)
+
+
+def test_the_first_entry_that_has_a_model_counts(tmp_path: Path) -> None:
+    text = local(
+        timeouts="{first_token: 7}",
+        models='[{names: [a*], idle: 1}, {names: [ab, "*"], first_token: 2, reasoning: true}]',
+    )
+    tier = load(tmp_path, text).upstreams.local
+    assert tier.settings_of("ab") == ModelSettings(TimeoutsConfig(first_token=7, idle=1))
+    assert tier.settings_of("b") == ModelSettings(TimeoutsConfig(first_token=2), reasoning=True)
+
+
 def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     assert list(load(tmp_path, TIERS).warnings()) == []
     assert [warning.partition(":")[0] for warning in load(tmp_path, FULL).warnings()] == [
@@ -745,6 +808,16 @@ def test_settings_without_effect_give_a_warning(tmp_path: Path) -> None:
     text = "judge: {enabled: true}\nstorage: {prompts: hash}\n"
     warnings = load(tmp_path, TIERS + text).warnings()
     assert [warning.partition(":")[0] for warning in warnings] == ["judge.enabled"]
+
+
+def test_a_timeout_beyond_that_of_the_request_gives_a_warning(tmp_path: Path) -> None:
+    models = "[{names: [a], first_token: 600}, {names: [b], first_token: 601}, {names: [c]}]"
+    warnings = load(tmp_path, local(models=models, timeouts="{first_token: 700}")).warnings()
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "upstreams.local.timeouts.first_token",
+        "upstreams.local.models[1].first_token",
+    ]
+    assert not [*load(tmp_path, TIERS + "server: {request_timeout_seconds: 60}").warnings()]
 
 
 @pytest.mark.parametrize(
@@ -952,6 +1025,12 @@ def test_documented_rules_are_valid(tmp_path: Path) -> None:
     lines = example[1].replace("  # ", "  ").partition("    use: cloud\n")
     (only,) = load(tmp_path, f"{TIERS}routing:\n{''.join(lines[:2])}").routing.rules
     assert (only.name, only.use) == ("regulated advice", "cloud")
+
+
+def test_documented_models_are_the_default(tmp_path: Path) -> None:
+    document = (CONFIGS.parent / "docs/configuration.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\nupstreams:\n  cloud:\n(    models:\n[^`]*)```", document)
+    assert load(tmp_path, TIERS + block).upstreams.cloud.models == REASONING_MODELS
 
 
 def test_a_wrong_value_below_a_name_of_its_own_has_a_line(tmp_path: Path) -> None:

@@ -210,6 +210,22 @@ def test_record_updates_every_metric() -> None:
     assert value(metrics, "router_score_bucket", le="0.65") == 0
 
 
+@pytest.mark.parametrize(("seconds", "below"), [(61, 90), (119, 120), (299, 300), (599, 600)])
+def test_a_first_token_after_minutes_has_a_bucket(seconds: float, below: float) -> None:
+    """After the time of the tier that was asked first, or of a model that thinks."""
+    metrics = make_metrics()
+    record = CallRecord("chat.completions")
+    record.target, record.ttft_ms = Target.CLOUD, 1e3 * seconds
+    record.finish(Ending.OK)
+    metrics.observe(record)
+    buckets = {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in samples_of(metrics).items()
+        if name == "router_time_to_first_token_seconds_bucket" and ("target", "cloud") in labels
+    }
+    assert min(limit for limit, count in buckets.items() if count) == below
+
+
 def test_second_looks_are_counted_and_timed_by_result() -> None:
     metrics = make_metrics()
     count, seconds = "router_second_looks_total", "router_second_look_seconds"

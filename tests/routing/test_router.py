@@ -13,7 +13,7 @@ import pytest
 from fakes import PATIENCE_SECONDS
 from gains import flat_gain
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
-from proxy.errors import InvalidRequest, NotFound
+from proxy.errors import InvalidRequest, LocalModelsUnknown, NotFound
 from proxy.record import Reason, Target
 from proxy.routing.router import Decision, Model, Router, RoutingPreference, Scorer
 from router_model.domain import Unreadable
@@ -89,7 +89,11 @@ def test_default_routed_models_are_auto_and_the_cloud_model() -> None:
         ("phi3:latest", {}, RoutingPreference(LOCAL)),
         ("phi3", {}, RoutingPreference(LOCAL)),
         ("phi3:mini", {}, RoutingPreference(CLOUD, "phi3:mini")),
+        ("registry.ollama.ai/library/Phi3", {}, RoutingPreference(LOCAL)),
         ("qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("Library/Qwen3:4B", {}, RoutingPreference(LOCAL, "qwen3:4b")),  # as it is listed
+        ("me/qwen3:4b", {}, RoutingPreference(CLOUD, "me/qwen3:4b")),
+        ("GPT-4o-mini", {}, RoutingPreference(CLOUD, "GPT-4o-mini")),  # of the cloud: exactly
         ("qwen3:4b", {"target": "local"}, RoutingPreference(LOCAL, "qwen3:4b")),
         ("qwen3:4b", {"target": "cloud"}, RoutingPreference(CLOUD)),
         ("qwen3:4b", {"target": "auto"}, RoutingPreference()),
@@ -126,6 +130,44 @@ def test_preference_is_read_from_headers_and_model(
         model, [(b"accept", b"*/*"), *sent], {"phi3:latest", "qwen3:4b"}
     )
     assert parsed == preference
+
+
+LOCAL_NAMES = "phi3:mini QWEN3:4b me/qwen3:4b hf.co/org/model library/phi4 Registry.Ollama.ai/x/y"
+
+
+@pytest.mark.parametrize("model", LOCAL_NAMES.split())
+@pytest.mark.parametrize("unknown", ["cloud", "reject"])
+def test_a_local_name_is_none_of_the_cloud_before_the_local_models_are_known(
+    model: str, unknown: Literal["cloud", "reject"]
+) -> None:
+    unaware = router(configure(unknown=unknown))
+    with pytest.raises(LocalModelsUnknown) as caught:
+        unaware.read_preference(model, (), None)
+    error = caught.value
+    assert (error.status, error.code, error.param) == (503, "local_models_unknown", "model")
+    assert error.headers == [(b"retry-after", b"5")]
+
+
+@pytest.mark.parametrize(
+    ("model", "headers", "preference"),
+    [
+        ("gpt-4o", {}, RoutingPreference(CLOUD, "gpt-4o")),
+        ("ft:gpt-4o-mini:org::id", {}, RoutingPreference(CLOUD, "ft:gpt-4o-mini:org::id")),
+        ("z-ai/glm-5:free", {}, RoutingPreference(CLOUD, "z-ai/glm-5:free")),
+        ("us.amazon.nova-v1:0", {}, RoutingPreference(CLOUD, "us.amazon.nova-v1:0")),
+        ("phi3", {}, RoutingPreference(LOCAL)),
+        ("auto:threshold=0.25", {}, RoutingPreference(threshold=0.25)),
+        # The client names the tier.
+        ("qwen3:4b", {"target": "cloud"}, RoutingPreference(CLOUD, "qwen3:4b")),
+        ("qwen3:4b", {"target": "local"}, RoutingPreference(LOCAL)),
+        ("qwen3:4b", {"target": "auto"}, RoutingPreference()),
+    ],
+)
+def test_other_names_do_not_need_the_local_models(
+    model: str, headers: dict[str, str], preference: RoutingPreference
+) -> None:
+    sent = [(f"x-router-{name}".encode(), value.encode()) for name, value in headers.items()]
+    assert router().read_preference(model, sent, None) == preference
 
 
 @pytest.mark.parametrize(
