@@ -61,6 +61,7 @@ async def open_upstream(
             body,
             call.exchange.headers,
             stream=request.streams,
+            model=model,
             client=record.client_key_hash,
             delivery=sent.delivery,
         )

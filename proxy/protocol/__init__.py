@@ -3,7 +3,15 @@
 This package does not know where a request is sent, what it costs or who sent it.
 """
 
-from proxy.protocol import endpoints, logprobs, ollama, outline, response_objects, responses
+from proxy.protocol import (
+    endpoints,
+    logprobs,
+    model_servers,
+    ollama,
+    outline,
+    response_objects,
+    responses,
+)
 from proxy.protocol.answer_form import read_form
 from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
@@ -31,6 +39,7 @@ __all__ = [
     "endpoints",
     "is_heavy",
     "logprobs",
+    "model_servers",
     "ollama",
     "outline",
     "read_form",

@@ -56,7 +56,7 @@ class _Model(msgspec.Struct):
 
 
 class _ModelList(msgspec.Struct):
-    data: list[_Model]
+    data: list[_Model] | None  # null: Ollama without a model
 
 
 class ContentPart(msgspec.Struct):
@@ -796,6 +796,6 @@ def _read_content(raw: msgspec.Raw) -> str | None:
 def view_models(data: bytes) -> list[str] | None:
     """The ids in the answer to GET /models; None if it is not a model list."""
     try:
-        return [model.id for model in _model_list.decode(data).data]
+        return [model.id for model in _model_list.decode(data).data or ()]
     except UNREADABLE:
         return None

@@ -174,6 +174,8 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     for target in Target:
         upstream = snapshot.upstreams[target]
         state = "up" if upstream.up else "unreachable, or the API key was rejected"
+        if upstream.up and upstream.catalog.problem is not None:
+            state += f", but {upstream.catalog.problem}"
         line = f"{upstream.model} at {upstream.address}: {state}"
         table.add_row(target.value, escape(printable(line)))
     table.add_row("rows", escape(printable(str(proxy.config.storage.url))))

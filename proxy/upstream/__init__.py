@@ -6,10 +6,12 @@ This package does not know why a request was sent to a tier or what its answer m
 from proxy.upstream.capabilities import Capabilities
 from proxy.upstream.http1 import Delivery
 from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.running_models import LOAD_SECONDS
 from proxy.upstream.transport import open_transport
 from proxy.upstream.upstream import Body, Upstream
 
 __all__ = [
+    "LOAD_SECONDS",
     "Body",
     "Capabilities",
     "Delivery",

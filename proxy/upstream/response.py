@@ -50,6 +50,7 @@ class UpstreamResponse:
         return_headers: names that pass to the client besides the usual ones, in lower case.
         max_bytes: the size limit of a whole body, decompressed; streamed bodies have none.
         timeout: creates the error of a phase that took too long.
+        on_start: called once, when the first token has arrived; None for nothing.
         on_failure: called when the body is interrupted or times out.
         on_close: called once, when the response is closed.
     """
@@ -65,6 +66,7 @@ class UpstreamResponse:
         "_max_bytes",
         "_on_close",
         "_on_failure",
+        "_on_start",
         "_return_headers",
         "_stream",
         "_timeout",
@@ -84,6 +86,7 @@ class UpstreamResponse:
         max_bytes: int,
         return_headers: frozenset[bytes],
         timeout: Callable[[Phase], UpstreamTimeout],
+        on_start: Callable[[], None] | None,
         on_failure: Callable[[], None],
         on_close: Callable[[], None],
     ) -> None:
@@ -99,6 +102,7 @@ class UpstreamResponse:
         self._max_bytes = max_bytes
         self._return_headers = return_headers
         self._timeout = timeout
+        self._on_start = on_start
         self._on_failure = on_failure
         self._on_close = on_close
         self._limit_at = NEVER  # of a wait that was interrupted
@@ -109,7 +113,10 @@ class UpstreamResponse:
 
     def mark_started(self) -> None:
         """The first token has arrived: from now on the idle timeout applies."""
-        self._is_started = True
+        if not self._is_started:
+            self._is_started = True
+            if self._on_start is not None:
+                self._on_start()
 
     @property
     def is_event_stream(self) -> bool:

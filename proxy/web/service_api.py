@@ -176,7 +176,11 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         "version": __version__,
         "router_model": snapshot.model_version,
         "tiers": {
-            target.value: {"model": tier.model, "is_up": tier.up}
+            target.value: {
+                "model": tier.model,
+                "is_up": tier.up,
+                "problem": tier.catalog.problem,
+            }
             for target, tier in snapshot.upstreams.items()
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,
@@ -226,6 +230,7 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
             target.value: {
                 "status": "up" if is_up else "down",
                 "model": snapshot.upstreams[target].model,
+                "problem": snapshot.upstreams[target].catalog.problem,
             }
             for target, is_up in zip(targets, up, strict=True)
         },
