@@ -331,7 +331,7 @@ class Gateway:
         The wait has no slot of the tier and is no part of the first-token timeout.
         """
         local = call.snapshot.upstreams[Target.LOCAL]
-        while local.is_cold(model) and (loads := local.load(model)):
+        while loads := local.load(model):
             call.record.step("waits until the local tier has loaded %s", model)
             seconds = hold.seconds_left if hold is not None else None
             await asyncio.wait(loads, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
