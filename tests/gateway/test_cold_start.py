@@ -214,6 +214,18 @@ async def test_a_spent_budget_does_not_refuse_while_the_model_loads(
     assert server.aborted == 0
 
 
+async def test_a_cloud_without_a_key_does_not_stand_in(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    server = ColdServer(local, seconds=LOAD_SECONDS)
+    server.speak_as_ollama()
+    cloud.models = whole(error_json("no key"), status=401)
+    proxy = await start(merge(LIMITS, {"upstreams": {"cloud": {"api_key": ""}}}))
+    assert (await proxy.client.get("/ready")).status_code == 200  # it asks both tiers
+    assert (await ask(proxy))[:3] == ("local", "score", None)
+    assert not cloud.calls
+
+
 async def test_a_preview_loads_nothing(start: StartProxy, local: FakeUpstream) -> None:
     server = ColdServer(local, seconds=LOAD_SECONDS)
     server.speak_as_ollama()
