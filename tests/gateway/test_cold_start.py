@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,8 +28,8 @@ from served import until
 FIRST_TOKEN_SECONDS, LOAD_SECONDS = 0.4, 1.2
 LIMITS: dict[str, Any] = {
     "upstreams": {"local": {"timeouts": {"first_token": FIRST_TOKEN_SECONDS, "idle": 5}}},
-    "server": {"hold_seconds": 0.1},
 }
+HOLD: dict[str, Any] = {"server": {"hold_seconds": 0.1}}
 NO_FALLBACK: dict[str, Any] = merge(LIMITS, {"routing": {"fallback": False}})
 MAX_REQUESTS = 500  # of a loop that waits for a local answer
 
@@ -41,11 +40,10 @@ class Asked(NamedTuple):
     target: str
     reason: str
     fallback: str | None
-    seconds: float
 
     @property
     def has_timed_out(self) -> bool:
-        return self.seconds >= FIRST_TOKEN_SECONDS
+        return self.fallback == "local→cloud:first_token_timeout"
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +55,6 @@ def answers(local: FakeUpstream, cloud: FakeUpstream) -> None:
 
 
 async def ask(proxy: LiveProxy, *, stream: bool = True, **fields: Any) -> Asked:
-    started = time.perf_counter()
     response = await proxy.chat(text=EASY, stream=stream, **fields)
     assert response.status_code == 200, response.text
     headers = response.headers
@@ -65,7 +62,6 @@ async def ask(proxy: LiveProxy, *, stream: bool = True, **fields: Any) -> Asked:
         headers["x-router-target"],
         headers["x-router-reason"],
         headers.get("x-router-fallback"),
-        time.perf_counter() - started,
     )
 
 
@@ -99,10 +95,8 @@ async def test_the_cloud_answers_until_the_model_is_loaded(
     proxy = await start(LIMITS, probe_seconds=0.05)
     asked = await ask_until_local(proxy)
     assert (server.loads, server.aborted) == (1, 0)
-    assert not any(item.has_timed_out for item in asked)
-    assert {item[:3] for item in asked[:-1]} == {("cloud", "loading", None)}
-    assert asked[-1][:3] == ("local", "score", None)
-    assert sum(item.seconds for item in asked) <= 2 * LOAD_SECONDS
+    assert set(asked[:-1]) == {("cloud", "loading", None)}
+    assert asked[-1] == ("local", "score", None)
     assert len(server.chats()) == 1  # the local answer
     assert (await ask(proxy)).target == "local"
 
@@ -113,9 +107,9 @@ async def test_without_a_list_one_request_waits_for_the_timeout(
     server = ColdServer(local, seconds=LOAD_SECONDS)
     proxy = await start(LIMITS, probe_seconds=0.05)
     asked = await ask_until_local(proxy)
-    assert [item.has_timed_out for item in asked[:-1]].count(True) == 1
-    assert asked[0][:3] == ("cloud", "fallback", "local→cloud:first_token_timeout")
-    assert {item[:3] for item in asked[1:-1]} == {("cloud", "unhealthy", None)}
+    assert asked[0].has_timed_out
+    assert set(asked[1:-1]) == {("cloud", "unhealthy", None)}
+    assert asked[-1] == ("local", "score", None)
     # The first request's load ends with it; the proxy's own request loads the model.
     assert (server.loads, server.aborted) == (2, 1)
     assert sum(map(is_shortest_chat, local.calls)) == 1
@@ -134,8 +128,7 @@ async def test_a_list_of_models_does_not_heal_a_server_that_does_not_answer(
         return head if is_head_sent else [gate, *head]
 
     local.answer = answer
-    unheld = {"server": {"hold_seconds": 10}}
-    proxy = await start(merge(LIMITS, unheld), probe_seconds=0.02)
+    proxy = await start(LIMITS, probe_seconds=0.02)
     asked = [await ask(proxy) for _ in range(40)]
     assert [item.has_timed_out for item in asked].count(True) == 1
     assert {item.target for item in asked} == {"cloud"}
@@ -150,7 +143,7 @@ async def test_a_forced_stream_waits_for_the_load_with_comments(
 ) -> None:
     server = ColdServer(local, seconds=LOAD_SECONDS)
     server.speak_as_ollama()
-    proxy = await start(LIMITS)
+    proxy = await start(merge(LIMITS, HOLD))
     client = await proxy.connect(text=EASY, stream=True, model="local")
     head = await client.read_until(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
@@ -194,7 +187,7 @@ async def test_a_client_that_leaves_does_not_end_the_load(
 ) -> None:
     server = ColdServer(local, seconds=LOAD_SECONDS)
     server.speak_as_ollama()
-    proxy = await start(LIMITS)
+    proxy = await start(merge(LIMITS, HOLD))
     client = await proxy.connect(text=EASY, stream=True, model="local")
     await client.read_until(b": keep-alive")
     await client.leave()
@@ -210,7 +203,7 @@ async def test_a_spent_budget_does_not_refuse_while_the_model_loads(
     spent = {"budget": {"cloud_usd_per_day": 0.0, "pacing": False, "when_spent": "reject"}}
     proxy = await start(merge(LIMITS, spent))
     asked = await ask(proxy)
-    assert asked[:3] == ("local", "budget", None)
+    assert asked == ("local", "budget", None)
     assert server.aborted == 0
 
 
@@ -222,7 +215,7 @@ async def test_a_cloud_without_a_key_does_not_stand_in(
     cloud.models = whole(error_json("no key"), status=401)
     proxy = await start(merge(LIMITS, {"upstreams": {"cloud": {"api_key": ""}}}))
     assert (await proxy.client.get("/ready")).status_code == 200  # it asks both tiers
-    assert (await ask(proxy))[:3] == ("local", "score", None)
+    assert await ask(proxy) == ("local", "score", None)
     assert not cloud.calls
 
 
