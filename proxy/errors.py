@@ -245,6 +245,12 @@ class ResponseTooLarge(UpstreamInterrupted):
     """The answer exceeds the configured size. Another attempt would, too."""
 
 
+class NotAnAnswer(UpstreamInterrupted):
+    """The tier answered with a success that is no answer, such as a login page or an empty body."""
+
+    code = "bad_answer"
+
+
 class UpstreamAuthError(UpstreamError):
     """The tier rejected the configured API key. The client cannot fix this."""
 

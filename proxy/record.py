@@ -161,6 +161,7 @@ class CallRecord:
     no_store: bool = False  # whether the client forbids storing its texts
     sample: tuple[str, float, float] | None = None  # kind, propensity and turn, if drawn
     body: str | None = None  # as the client sent it; only if the other tier answers as well
+    adapted: tuple[str, ...] = ()  # the client's fields that were renamed or left out
     fallback_from: Target | None = None
     fallback_why: str | None = None
     failed_check: str | None = None  # the hard check that the local answer failed
@@ -260,6 +261,8 @@ class CallRecord:
                     f"{self.fallback_from}→{self.target}:{self.fallback_why}".encode(),
                 )
             )
+        if self.adapted:
+            headers.append((b"x-router-adapted", _header_value(", ".join(self.adapted))))
         if self.second_look is not None:
             headers.append((b"x-router-second-look", self.second_look.encode()))
         if self.verified_merit is not None:

@@ -94,7 +94,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record = CallRecord("chat.completions")
     record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
-    record.rule, record.merit = "regulated advice", 0.0
+    record.rule, record.merit, record.adapted = "regulated advice", 0.0, ("top_k",)
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     proxy.metrics.count_feedback("local", "up")
@@ -162,7 +162,7 @@ def sent_headers() -> set[str]:
     record.target, record.model, record.reason = Target.LOCAL, "m", Reason.SCORE
     record.score = record.threshold = record.decision_ms = record.cost_usd = record.saved_usd = 0.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "why"
-    record.rule, record.merit = "regulated advice", 0.0
+    record.rule, record.merit, record.adapted = "regulated advice", 0.0, ("top_k",)
     record.second_look, record.verified_merit = SecondLookResult.KEPT, 0.0
     record.trace = []
     return {name.decode() for name, _ in record.router_headers() + record.cost_headers()}

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from proxy.errors import UpstreamError
-from proxy.gateway.call import Call, Sent, upstream_body
+from proxy.gateway.adaptation import Adaptation
+from proxy.gateway.call import Call, Sent
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.relay import (
@@ -18,6 +19,7 @@ from proxy.protocol.endpoints import RESPONSES
 from proxy.protocol.logprobs import LogprobReader
 from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
+from proxy.routing import features_of
 from proxy.upstream import UpstreamResponse
 
 
@@ -40,18 +42,45 @@ async def open_upstream(
 ) -> Attempt:
     """Send the request to a tier and read the start of its answer.
 
+    A server that does not accept a field gets the request again without it.
+
     Args:
         logprobs: asks for log-probabilities and reads them; for chat only.
     """
+    adaptation = Adaptation(call, target, model)
+    while True:
+        attempt = await _ask(call, target, model, adaptation, hold=hold, logprobs=logprobs)
+        response, start, failure, _ = attempt
+        if response is None or start is None:
+            return attempt
+        try:
+            is_accepted = await adaptation.accepts(response.status, start, failure)
+        except BaseException:
+            await response.close()
+            raise
+        if is_accepted:
+            return attempt._replace(failure=failure or adaptation.failure)
+        await response.close()
+
+
+async def _ask(
+    call: Call,
+    target: Target,
+    model: str,
+    adaptation: Adaptation,
+    *,
+    hold: StreamHold | None,
+    logprobs: LogprobReader | None,
+) -> Attempt:
     endpoint, request, record = call.endpoint, call.request, call.record
     upstream = call.snapshot.upstreams[target]
     record.step("sent to the %s tier as %s", target, model)
     change = None if logprobs is None else logprobs.ask
-    body = await parse_large(call.body, lambda _: upstream_body(call, target, model, change=change))
+    body = await parse_large(call.body, lambda _: adaptation.body(change))
     rename: Rename | None = None if logprobs is None else logprobs.take
     if endpoint is RESPONSES and target is Target.LOCAL:
         rename = ResponseIdRewriter(record.id).rename
-    sent = call.sent = Sent(target, model)
+    sent = call.sent = Sent(target, model, record.adapted)
     if request.streams:
         sent.observer = StreamObserver(endpoint, strip_usage=request.hides_usage, rename=rename)
     response = None
@@ -73,8 +102,10 @@ async def open_upstream(
             response.headers,
             target=target,
             error=start.error,
-            endpoint=endpoint,
+            features=() if start.error is None else features_of(request, record.turns or ()),
         )
+        if failure is not None and failure.is_refusal:
+            response.excuse()
     except UpstreamError as error:
         return Attempt(response, None, failure_of_error(error), error)
     except BaseException:

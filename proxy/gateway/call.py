@@ -19,13 +19,14 @@ from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.refusals import USAGE_FIELD, adapt_fields, note_changes
 from proxy.protocol.responses import (
     ResponsesRequest,
     parse_responses,
     replace_input,
     without_foreign_reasoning,
 )
-from proxy.record import MAX_TEXT_CHARS, CallRecord, Target
+from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 from router_model.value import CHARS_PER_TOKEN
@@ -74,6 +75,7 @@ class Sent:
     """An attempt at an answer, from the start of its request to its bill.
 
     Attributes:
+        adapted: the client's fields that were renamed or left out.
         delivery: whether the request was sent. The tier may then bill it.
         observer: of its stream, if the client asked for one.
         response: after its head has arrived.
@@ -81,11 +83,21 @@ class Sent:
         is_settled: whether its tokens and dollars are in the record.
     """
 
-    __slots__ = ("delivery", "is_settled", "model", "observer", "response", "start", "target")
+    __slots__ = (
+        "adapted",
+        "delivery",
+        "is_settled",
+        "model",
+        "observer",
+        "response",
+        "start",
+        "target",
+    )
 
-    def __init__(self, target: Target, model: str) -> None:
+    def __init__(self, target: Target, model: str, adapted: tuple[str, ...] = ()) -> None:
         self.target = target
         self.model = model
+        self.adapted = adapted
         self.delivery = Delivery()
         self.observer: StreamObserver | None = None
         self.response: UpstreamResponse | None = None
@@ -106,6 +118,19 @@ class Sent:
                 size += len(parts[-1])
             return Outcome(text=b"".join(parts).decode(errors="replace"))
         return self.observer.outcome if self.observer is not None else Outcome()
+
+
+class LocalRefusal(NamedTuple):
+    """What a local model has refused. It is learned if the cloud accepts the same request.
+
+    Attributes:
+        features: of the request.
+        tokens: of the request with its answer, if it is too long.
+    """
+
+    model: str
+    features: Sequence[str] = ()
+    tokens: int | None = None
 
 
 class KeptAnswer(NamedTuple):
@@ -136,6 +161,7 @@ class Call:
         "previous_target",
         "principal",
         "record",
+        "refusal",
         "request",
         "reservation",
         "sent",
@@ -162,6 +188,7 @@ class Call:
         self.allows_second_look = False  # whether `verify` or the client asks for second looks
         self.look: SecondLook | None = None  # at the local answer, if the decision is uncertain
         self.kept: KeptAnswer | None = None  # a local answer that was rejected
+        self.refusal: LocalRefusal | None = None  # of the local tier, if another answer follows
         self.is_streaming = False  # whether the client may have a part of a stream
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
@@ -214,23 +241,43 @@ async def resolve_references(call: Call, stored_responses: StoredResponses) -> N
 
 
 def upstream_body(
-    call: Call, target: Target, model: str, *, change: Callable[[Fields], None] | None = None
+    call: Call,
+    target: Target,
+    model: str,
+    *,
+    change: Callable[[Fields], None] | None = None,
+    asks_for_usage: bool = True,
+    adapted: list[str] | None = None,
 ) -> bytes:
-    """The request body for a tier.
+    """The request body for a tier, without the fields that its server is known to refuse.
 
     Args:
         change: changes the fields at last.
+        asks_for_usage: whether a stream is asked for its usage, if its server accepts that.
+        adapted: gets the client's fields that were renamed or left out.
     """
     body, request, endpoint = call.body, call.request, call.endpoint
-    needs_adapting = call.snapshot.upstreams[target].catalog.capabilities.needs_adapting
-    changes = [step for step in (endpoint.adapt if needs_adapting else None, change) if step]
+    upstream = call.snapshot.upstreams[target]
+    refused = upstream.learned.fields(model, endpoint.path)
+    changes: list[Callable[[Fields], None]] = []
+    if endpoint.adapt is not None and upstream.catalog.capabilities.needs_adapting:
+        changes.append(endpoint.adapt)
+    if refused and call.record.reason is not Reason.FORCED:
+        changes.append(partial(adapt_fields, refused=refused))
+    if changes and adapted is not None:
+        changes = note_changes(changes, adapted)
+    if change is not None:
+        changes.append(change)
     if isinstance(request, ResponsesRequest):
         is_local = target is Target.LOCAL
         body = without_foreign_reasoning(body, request.items, is_local=is_local)
     return rewrite(
         body,
         model=model,
-        include_usage=request.streams and endpoint.usage_on_demand,
+        include_usage=request.streams
+        and endpoint.usage_on_demand
+        and asks_for_usage
+        and USAGE_FIELD not in refused,
         changes=changes,
     )
 

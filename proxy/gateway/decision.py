@@ -162,6 +162,10 @@ class DecisionMaker:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
             limit = await self._local_limits.check(request, call.capabilities, record)
+        if limit is None and preference.target is None:
+            limit = self._local_limits.check_learned(
+                request, local.learned, model=local.model, record=record
+            )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)

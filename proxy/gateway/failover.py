@@ -6,9 +6,10 @@ A failure leads to a retry or to a fallback to the other tier, or the client get
   Only the cloud gets one quick retry first, because the requests there need it.
 - Without a fallback (a forced tier) there are up to MAX_RETRIES retries with exponential backoff
   and jitter, or after the `retry-after` of the answer, up to MAX_WAIT_SECONDS.
-- A client error is returned at once. Requests that the local tier cannot answer (missing model,
-  tools, a long prompt) fall back to the cloud. A cloud without completions falls back to the local
-  tier.
+- A client error of the cloud is returned at once. One of the local tier is not: servers differ in
+  what they refuse and in how they say it, so the request goes to the cloud, whose word counts. The
+  local tier answers if the cloud has no such model or endpoint, is not paid, or if something
+  between refuses the request, in another form than the API's.
 - A rejected credential is the proxy's, so it is not a client error. The client does not see the
   upstream's message about the key.
 - The retry budget limits retries to a share of the traffic, so that a failing tier does not get
@@ -24,7 +25,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from proxy.errors import (
@@ -34,8 +35,8 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from proxy.protocol.endpoints import CHAT, COMPLETIONS, Endpoint
 from proxy.protocol.ollama import UNREADABLE_REQUEST
+from proxy.protocol.refusals import Refusal, read_refusal
 from proxy.record import Target
 
 logger = logging.getLogger(__name__)
@@ -47,17 +48,16 @@ QUICK_SECONDS: Final = 1.0  # the longest wait for a retry when a fallback is po
 
 _RETRYABLE: Final = frozenset({408, 409, 429})
 _NO_CAPABILITY = re.compile(
-    rb"does not support|not (?:currently )?supported|unsupported"
-    rb"|" + UNREADABLE_REQUEST,
+    rf"does not support|not (?:currently )?supported|unsupported|{UNREADABLE_REQUEST}",
     re.IGNORECASE,
 )
+# By which the cloud says that it is not there for this request, or not paid.
+_NOT_SERVED: Final = frozenset({402, 404, 405, 410})
+# By which servers without a separate status also refuse a request.
+_AMBIGUOUS: Final = frozenset({500, 501})
 # A 403 may also be about the request: moderation, or the country.
 _OUR_KEY = re.compile(
     rb"api.?key|missing scopes|insufficient permissions|does not have access", re.IGNORECASE
-)
-_TOO_LONG = re.compile(
-    rb"context_length_exceeded|context (?:length|window|size)|too many tokens|prompt is too long",
-    re.IGNORECASE,
 )
 
 
@@ -68,6 +68,7 @@ class Failure(NamedTuple):
     may_retry: bool
     retry_after: float | None = None
     is_rejected: bool = False  # a complete answer, by a hard check or by the second look
+    is_refusal: bool = False  # of the request: the server works
 
     def __str__(self) -> str:
         what = "answers, and the answer is rejected" if self.is_rejected else "fails"
@@ -92,12 +93,13 @@ def failure_of_answer(
     *,
     target: Target,
     error: bytes | None,
-    endpoint: Endpoint = CHAT,
+    features: Collection[str] = (),
 ) -> Failure | None:
-    """The failure of an answer; None for a success and for a client error.
+    """The failure of an answer; None for a success and for a client error of the cloud.
 
     Args:
         error: the body of an error answer of any status; None for a success.
+        features: of the request, for an error of the local tier.
     """
     if error is None and 200 <= status < 300:
         return None
@@ -107,6 +109,9 @@ def failure_of_answer(
         # Waiting does not restore a spent quota.
         may_retry = may_retry and b"insufficient_quota" not in (error or b"")
         return Failure("rate_limited", may_retry, _retry_after(by_name))
+    refusal = read_refusal(error) if error and status >= 400 else Refusal()
+    if target is Target.LOCAL and status in _AMBIGUOUS and (why := _refused(refusal, features)):
+        return Failure(why, may_retry=False, is_refusal=True)
     if status >= 500 or status in _RETRYABLE:
         return Failure("server_error", may_retry, _retry_after(by_name))
     if error is None:
@@ -114,16 +119,21 @@ def failure_of_answer(
     if 200 <= status < 300:  # some servers send errors with status 200; in streams all do
         return Failure("server_error", may_retry)
     if target is Target.LOCAL:
-        if status == 404:
-            return Failure("model_missing", may_retry=False)
-        if status in (400, 413, 422) and _TOO_LONG.search(error):
-            return Failure("context", may_retry=False)
-        if status in (400, 422, 501) and _NO_CAPABILITY.search(error):
-            return Failure("capability", may_retry=False)
-    elif status == 404 and endpoint is COMPLETIONS:
-        # OpenAI's chat models, such as gpt-4o-mini, are not available on this endpoint.
-        return Failure("capability", may_retry=False)
+        is_unknown = status == 404 and "model" in refusal.message.lower()
+        why = "model_missing" if is_unknown else _refused(refusal, features)
+        if why is None and _NO_CAPABILITY.search(refusal.message):
+            why = "capability"
+        return Failure(why or "refused", may_retry=False, is_refusal=True)
+    if status in _NOT_SERVED or not refusal.is_api_error:
+        return Failure("refused", may_retry=False, is_refusal=True)
     return None
+
+
+def _refused(refusal: Refusal, features: Collection[str]) -> str | None:
+    """What of the request the local tier refuses, if its error tells."""
+    if refusal.is_about_length:
+        return "context"
+    return "capability" if refusal.features_among(features) else None
 
 
 def check_credential(status: int, error: bytes | None, *, upstream: str) -> None:

@@ -27,6 +27,7 @@ from proxy.errors import (
     RouterError,
     ServerStopping,
 )
+from proxy.gateway.adaptation import learn_refusal, read_local_refusal
 from proxy.gateway.answer_checks import check_attempt, check_stream
 from proxy.gateway.attempt import Attempt, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
@@ -159,6 +160,8 @@ class Gateway:
                 attempt = await self._check_answer(call, attempt, plan, hold)
                 step = await self._next_step(call, plan, attempt, target)
                 if step is None:  # an answer, or a failure that is the answer
+                    if attempt.start is not None and attempt.start.error is None:
+                        learn_refusal(call)
                     await self._relay(call, self._final_attempt(call, attempt))
                     return
                 if attempt.failure is not None and attempt.failure.is_rejected:
@@ -170,7 +173,7 @@ class Gateway:
             if isinstance(step, Retry):
                 step = await self._wait_to_retry(call, plan, step, target, model)
             if step is not None:
-                target, model = self._fall_back(call, target, attempt.failure)
+                target, model = self._fall_back(call, target, attempt)
 
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
@@ -378,10 +381,12 @@ class Gateway:
         await asyncio.sleep(retry.seconds)
         return None
 
-    def _fall_back(self, call: Call, target: Target, failure: Failure | None) -> tuple[Target, str]:
+    def _fall_back(self, call: Call, target: Target, attempt: Attempt) -> tuple[Target, str]:
         """Move a request to the other tier. Returns the tier and its model."""
+        failure, record = attempt.failure, call.record
         assert failure is not None  # an answer needs no fallback
-        record = call.record
+        if target is Target.LOCAL:
+            call.refusal = read_local_refusal(call, failure, attempt.start)
         record.fallback_from, record.fallback_why = target, failure.why
         if target.other is Target.LOCAL:
             self._release_unspent(call)
@@ -414,6 +419,7 @@ class Gateway:
         record.discarded_tokens = None
         record.fallback_from, record.fallback_why = Target.CLOUD, why
         record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, Reason.FALLBACK
+        record.adapted = kept.sent.adapted
         self._release_unspent(call)
         call.sent = kept.sent
         return Attempt(kept.sent.response, kept.sent.start, failure=None)

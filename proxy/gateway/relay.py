@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from proxy.errors import UpstreamError, UpstreamInterrupted
+from proxy.errors import NotAnAnswer, UpstreamError, UpstreamInterrupted
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.stream_observer import Outcome, Rename, StreamObserver, split_comments
 from proxy.protocol import AnswerView
 from proxy.protocol.endpoints import CHAT, Endpoint
+from proxy.protocol.refusals import read_refusal
 from proxy.record import CallRecord, Ending
 
 logger = logging.getLogger(__name__)
 
 MAX_HELD_BYTES: Final = 2**16  # of a stream without content
 MAX_WHOLE_BYTES: Final = 2**24  # of a stream that is held until its end
+MAX_QUOTED_CHARS: Final = 300  # of an upstream's error
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 _EVENT_STREAM: Final = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
@@ -75,6 +77,9 @@ class UpstreamReader(Protocol):
 
     def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""
+
+    def fail(self) -> None:
+        """Count the answer as a failure of its server: it cannot be used."""
 
 
 class ResponseWriter(Protocol):
@@ -199,8 +204,9 @@ async def read_start(
         rename: replaces the ids in a complete answer.
 
     Raises:
-        UpstreamError: the answer ended, was interrupted or timed out before that; or it is a
-            web page in the place of an answer, such as the login page of a network.
+        NotAnAnswer: a success status came with something else, such as the login page of a network,
+            an empty body, or a stream that says nothing.
+        UpstreamError: the answer ended, was interrupted or timed out before that.
     """
     if not is_stream(response):
         if 200 <= response.status < 300 and response.is_page:
@@ -211,8 +217,11 @@ async def read_start(
             body = await run_large(len(body), partial(rename, body, body))
         view = endpoint.view(body)
         # Some servers send errors with status 200.
-        failed = view is not None and view.failed
-        return CompleteResponse(body, view, succeeded=200 <= response.status < 300 and not failed)
+        failed = view is not None and view.failed and not view.is_bare_error
+        succeeded = 200 <= response.status < 300 and not failed
+        if succeeded and (view is None or not endpoint.is_answer(view, body)):
+            raise _not_an_answer(response, body)
+        return CompleteResponse(body, view, succeeded=succeeded)
     if observer is None:  # the client did not ask for a stream
         observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
     held, latest = b"", b""
@@ -239,7 +248,10 @@ async def read_start(
             if comments or hold.is_due:
                 await hold.send(response, comments)
     response.mark_started()
-    return StreamStart(observer, held + latest)
+    held += latest
+    if observer.is_known and not observer.is_answer:
+        raise _not_an_answer(response, held)
+    return StreamStart(observer, held)
 
 
 async def read_rest(
@@ -421,6 +433,18 @@ async def relay_untouched(
         record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
 
 
+def _not_an_answer(response: UpstreamReader, body: bytes) -> NotAnAnswer:
+    """The error for a success without an answer, with the server's words if they are an error's."""
+    name, refusal = response.upstream_name, read_refusal(body)
+    words = f": {refusal.message[:MAX_QUOTED_CHARS]}" if refusal.is_api_error else "."
+    logger.warning("%s upstream: status %d without an answer", name, response.status)
+    response.fail()
+    return NotAnAnswer(
+        f"The {name} upstream answered with status {response.status}, but without an answer{words}",
+        upstream=name,
+    )
+
+
 def error_code_of(status: int) -> str:
     """The code of an upstream's error. Some servers send errors with status 200."""
     return f"upstream_{status // 100}xx" if status >= 400 else "upstream_error"
@@ -457,13 +481,14 @@ def _unfinished(response: UpstreamReader) -> UpstreamInterrupted:
     )
 
 
-def _page(response: UpstreamReader) -> UpstreamInterrupted:
+def _page(response: UpstreamReader) -> NotAnAnswer:
     logger.warning(
         "%s upstream: a web page in the place of an answer, status %d",
         response.upstream_name,
         response.status,
     )
-    return UpstreamInterrupted(
+    response.fail()
+    return NotAnAnswer(
         f"The {response.upstream_name} upstream answered with a web page. Check its base_url, and "
         "whether a proxy or a login page is in front of it.",
         upstream=response.upstream_name,

@@ -71,6 +71,7 @@ class StreamObserver:
         "_endpoint",
         "_half",
         "_head",
+        "_is_bare",
         "_other_texts",
         "_rename",
         "_shape",
@@ -125,6 +126,7 @@ class StreamObserver:
         self.finished = False  # whether a choice had its finish_reason
         self.last: AnswerView | None = None  # the event that did
         self.done = False  # whether [DONE], or the last event of a stream without it, has passed
+        self._is_bare = False  # whether that has a form that OpenAI's clients do not know
         self.failed = False  # whether the upstream sent an error event
         self.blind = False  # whether an event has passed unseen
         self.has_more = False  # whether buffered events are yet to be observed
@@ -146,6 +148,11 @@ class StreamObserver:
     def is_known(self) -> bool:
         """Whether the stream is known to be an answer, or to have failed."""
         return self.spoke or self.complete or self.failed
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the start of a stream is an answer, or an error that clients know."""
+        return self.spoke or self.finished or self.blind or (self.failed and not self._is_bare)
 
     @property
     def complete(self) -> bool:
@@ -283,7 +290,7 @@ class StreamObserver:
         if self.named is None:
             self._name(view)
         if view.failed:
-            self.failed = True
+            self.failed, self._is_bare = True, view.is_bare_error
         # The first event names both, as far as they are known: the stream may be cut off.
         self.model = self.model or view.model
         self.service_tier = self.service_tier or _chosen(view.service_tier)

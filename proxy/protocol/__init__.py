@@ -9,6 +9,7 @@ from proxy.protocol import (
     model_servers,
     ollama,
     outline,
+    refusals,
     response_objects,
     responses,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "outline",
     "read_form",
     "read_request",
+    "refusals",
     "response_objects",
     "responses",
     "rewrite",

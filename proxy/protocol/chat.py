@@ -7,6 +7,7 @@ never rebuilt. The Responses API is in `responses`.
 Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -498,15 +499,25 @@ class Choice(msgspec.Struct):
 
 
 class ChatAnswer(msgspec.Struct):
-    """A complete answer or one chunk of a stream; both have the fields that are read."""
+    """A complete answer or one chunk of a stream; both have the fields that are read.
+
+    Errors have the field `error`. Older servers send the error itself: vLLM with `object: error`,
+    FastChat with an `error_code`.
+    """
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
     error: msgspec.Raw = msgspec.Raw()
+    kind: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="object")
+    error_code: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
     named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
 
     hosted_calls = None
+
+    @property
+    def is_answer(self) -> bool:
+        return bool(self.choices)
 
     @property
     def service_tier(self) -> str | None:
@@ -522,7 +533,17 @@ class ChatAnswer(msgspec.Struct):
 
     @property
     def failed(self) -> bool:
+        return self._has_error or self.is_bare_error
+
+    @property
+    def _has_error(self) -> bool:
         return bool(self.error) and bytes(self.error) != b"null"
+
+    @property
+    def is_bare_error(self) -> bool:
+        if self.choices or self._has_error:
+            return False
+        return bytes(self.kind) == b'"error"' or not is_empty(self.error_code)
 
     @property
     def finished(self) -> bool:
@@ -570,6 +591,14 @@ _KnownCompletionRequest = known_form(
 _KnownEmbeddingRequest = known_form(EmbeddingRequest, "dimensions encoding_format user")
 
 
+class _LargeAnswer(ChatAnswer):
+    """An answer of which only the outline was read."""
+
+    @property
+    def is_answer(self) -> bool:
+        return not self.failed
+
+
 class _LenientAnswer(ChatAnswer):
     """An answer whose parts were read each on its own.
 
@@ -590,6 +619,8 @@ class _Parts(msgspec.Struct):
     choices: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+    kind: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="object")
+    error_code: msgspec.Raw = msgspec.Raw()
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
     named: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="model")
 
@@ -641,6 +672,8 @@ _ROLES_OF_TOOLS: Final = frozenset({"tool", "function"})
 _REFERENCES: Final = frozenset({"audio", "file", "file_id", "content_part", "hosted_tools"})
 _CHARS_PER_TOKEN: Final = 4
 _MAX_CHOICES: Final = 128  # OpenAI's limit, https://platform.openai.com/docs/api-reference/chat
+
+_VECTORS: Final = re.compile(rb'"data"\s*:\s*\[\s*\{')
 
 _first_items = FirstItems(_MAX_CHOICES)
 
@@ -704,7 +737,7 @@ def view_answer(data: bytes) -> ChatAnswer | None:
         if len(data) > MAX_VIEWED_BYTES:
             parts = _parts.decode(skim(data))
             usage = read_usage(parts.usage)
-            return ChatAnswer(usage=usage, error=parts.error, tier=parts.tier, named=parts.named)
+            return _LargeAnswer(usage=usage, error=parts.error, tier=parts.tier, named=parts.named)
         return _answer.decode(data) if len(data) <= LARGE_BYTES else _view_leniently(data)
     except msgspec.ValidationError:
         pass
@@ -714,6 +747,11 @@ def view_answer(data: bytes) -> ChatAnswer | None:
         return _view_leniently(data)
     except UNREADABLE:
         return None
+
+
+def has_vectors(body: bytes) -> bool:
+    """Whether a body is an answer to a request for embeddings."""
+    return _VECTORS.search(body) is not None
 
 
 def has_output(data: bytes) -> bool:
@@ -745,6 +783,8 @@ def _view_leniently(data: bytes) -> ChatAnswer:
         choices=[_read_choice(raw) for raw in _first_items.read(parts.choices)],
         usage=read_usage(parts.usage),
         error=parts.error,
+        kind=parts.kind,
+        error_code=parts.error_code,
         tier=parts.tier,
         named=parts.named,
         has_usage=not is_empty(parts.usage),

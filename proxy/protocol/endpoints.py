@@ -13,6 +13,7 @@ from proxy.protocol import response_objects, responses
 from proxy.protocol.answer_parts import read_chat, read_response
 from proxy.protocol.chat import (
     has_output,
+    has_vectors,
     parse_chat,
     parse_completion,
     parse_embedding,
@@ -29,6 +30,10 @@ def _event_of(error: RouterError) -> bytes:
     return b"data: " + envelope(error) + b"\n\n"
 
 
+def _is_answer(view: AnswerView, _: bytes) -> bool:
+    return view.is_answer
+
+
 class Endpoint(NamedTuple):
     """One endpoint.
 
@@ -38,6 +43,7 @@ class Endpoint(NamedTuple):
         parse: parses a request; raises InvalidRequest.
         view: reads a complete answer or one event of a stream; None for an unknown form.
         has_output: whether an event of a stream has output in fields that `view` does not read.
+        is_answer: whether a complete body, viewed, is an answer and not something else.
         error_event: the last event of a stream that cannot go on.
         read_parts: reads the parts of a complete answer; None for an unknown form.
         adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
@@ -52,6 +58,7 @@ class Endpoint(NamedTuple):
     view: Callable[[bytes], AnswerView | None]
     error_event: Callable[[RouterError], bytes] = _event_of
     has_output: Callable[[bytes], bool] = has_output
+    is_answer: Callable[[AnswerView, bytes], bool] = _is_answer
     read_parts: Callable[[bytes], LocalAnswer | None] = read_chat
     adapt: Callable[[Fields], None] | None = None
     usage_on_demand: bool = True
@@ -68,7 +75,12 @@ CHAT: Final = Endpoint(
 )
 COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, view_answer)
 EMBEDDINGS: Final = Endpoint(
-    "embeddings", "/embeddings", parse_embedding, view_answer, is_routed=False
+    "embeddings",
+    "/embeddings",
+    parse_embedding,
+    view_answer,
+    is_answer=lambda _, body: has_vectors(body),
+    is_routed=False,
 )
 # All other paths below /v1: passed through without parsing.
 OTHER: Final = Endpoint(
@@ -80,9 +92,9 @@ RESPONSES: Final = Endpoint(
     responses.parse_responses,
     response_objects.view_response,
     response_objects.error_event,
-    lambda data: False,  # its events have types
-    read_response,
-    adapt_responses,
+    has_output=lambda _: False,  # its events have types
+    read_parts=read_response,
+    adapt=adapt_responses,
     usage_on_demand=False,
     ends_with_done=False,
 )

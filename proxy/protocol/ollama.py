@@ -35,8 +35,8 @@ REASONING_EFFORTS: Final = frozenset(
 )
 # A pattern of the errors for a request that Ollama cannot read.
 UNREADABLE_REQUEST: Final = (
-    rb"invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
-    rb"|unknown (?:input item|content) type|failed to parse function call arguments"
+    r"invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
+    r"|unknown (?:input item|content) type|failed to parse function call arguments"
 )
 TAGS_PATH: Final = "/api/tags"
 SHOW_PATH: Final = "/api/show"

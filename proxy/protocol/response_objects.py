@@ -180,7 +180,7 @@ class ResponseView:
         """Whether its output was read in full. That of a very large response is not."""
         return self.finished and len(self.body) <= MAX_VIEWED_BYTES
 
-    is_usage_only = False
+    is_usage_only = is_bare_error = False
 
     def __init__(self, data: bytes) -> None:
         self._event = event = _read_event(data)
@@ -242,6 +242,11 @@ class ResponseView:
         return "".join(
             bytes(raw).decode(errors="replace") for raw in self.output if _type_of(raw) != "message"
         )
+
+    @property
+    def is_answer(self) -> bool:
+        response = self._response
+        return response is not None and (response.status is not None or bool(response.output))
 
     @property
     def failed(self) -> bool:

@@ -122,8 +122,16 @@ class AnswerView(Protocol):
         """Billed output that is no text of the answer: reasoning and tool calls."""
 
     @property
+    def is_answer(self) -> bool:
+        """Whether a complete body with a success status is an answer, perhaps an empty one."""
+
+    @property
     def failed(self) -> bool:
         """Whether it is an error, also in a stream that began with status 200."""
+
+    @property
+    def is_bare_error(self) -> bool:
+        """Whether it is an error in a form that OpenAI's clients do not know."""
 
     @property
     def finished(self) -> bool:

@@ -3,7 +3,7 @@
 This package does not send requests and does not know what an answer costs.
 """
 
-from proxy.routing.local_limits import LimitExceeded, LocalLimits
+from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of, length_of
 from proxy.routing.router import (
     Decision,
     Model,
@@ -29,6 +29,8 @@ __all__ = [
     "Scorer",
     "ShadowRouter",
     "Verifier",
+    "features_of",
+    "length_of",
     "read_headers",
     "wants_no_store",
 ]

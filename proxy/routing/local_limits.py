@@ -7,13 +7,15 @@ tier. Prompt tokens are estimated, and corrected by the counts reported for earl
 
 import logging
 from collections.abc import Sequence
+from itertools import cycle, islice
+from operator import eq
 from typing import Final, NamedTuple
 
 from proxy.budget import Correction, TokenCounter
 from proxy.errors import InvalidRequest
 from proxy.protocol import RoutingRequest, Usage
 from proxy.record import CallRecord, Reason
-from proxy.upstream import Capabilities
+from proxy.upstream import Capabilities, Learned
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,30 @@ class LimitExceeded(NamedTuple):
 
     def __str__(self) -> str:
         return f"cannot answer ({self.reason}): {self.error.message}"
+
+
+def features_of(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> list[str]:
+    """The features of a request that a model's server may refuse: its needs, and its roles."""
+    features = list(request.needs)
+    roles = [role for role, _ in turns]
+    if "developer" in roles:
+        features.append("developer role")
+    if "system" in roles:
+        features.append("system role")
+    if len(roles) > 1 and roles[-1] == "assistant":
+        features.append("assistant last")
+    spoken = roles[1:] if roles[:1] in (["system"], ["developer"]) else roles
+    alternating = islice(cycle(("user", "assistant")), len(spoken))
+    if not all(map(eq, spoken, alternating)):
+        features.append("order of roles")
+    return features
+
+
+def length_of(request: RoutingRequest, record: CallRecord) -> int:
+    """The estimated tokens of a request with its answer, to compare requests with each other."""
+    chars = sum(len(text) for _, text in record.turns or ()) + request.tool_chars
+    answer = request.answer_tokens or CONTEXT_ANSWER_TOKENS
+    return chars // _CHARS_PER_SCHEMA_TOKEN + request.images * _IMAGE_TOKENS + answer
 
 
 class LocalLimits:
@@ -83,6 +109,24 @@ class LocalLimits:
                 code="context_length_exceeded",
             ),
         )
+
+    def check_learned(
+        self, request: RoutingRequest, learned: Learned, *, model: str, record: CallRecord
+    ) -> LimitExceeded | None:
+        """The limit by which the model has refused a request like this one."""
+        features = learned.features(model)
+        if features and (known := features.intersection(features_of(request, record.turns or ()))):
+            return LimitExceeded(
+                Reason.CAPABILITY,
+                InvalidRequest(f"The local model has refused this lately: {min(known)}."),
+            )
+        max_length = learned.max_length(model)
+        if max_length is not None and length_of(request, record) >= max_length:
+            return LimitExceeded(
+                Reason.CONTEXT,
+                InvalidRequest("The local model has refused a request of this length lately."),
+            )
+        return None
 
     def was_truncated(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model truncated the prompt, or the answer filled its context."""

@@ -5,6 +5,7 @@ This package does not know why a request was sent to a tier or what its answer m
 
 from proxy.upstream.capabilities import Capabilities
 from proxy.upstream.http1 import Delivery
+from proxy.upstream.learned import Learned
 from proxy.upstream.response import UpstreamResponse
 from proxy.upstream.running_models import LOAD_SECONDS
 from proxy.upstream.transport import open_transport
@@ -15,6 +16,7 @@ __all__ = [
     "Body",
     "Capabilities",
     "Delivery",
+    "Learned",
     "Upstream",
     "UpstreamResponse",
     "open_transport",

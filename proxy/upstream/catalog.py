@@ -149,7 +149,9 @@ class ModelCatalog:
         return response is not None and response[0] < 500
 
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
-        return await self.fetch("GET", base_url + "/models")
+        body = await self.fetch("GET", base_url + "/models")
+        # Login pages and other servers also answer with success.
+        return body if body is not None and view_models(body) is not None else None
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""

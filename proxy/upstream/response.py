@@ -50,8 +50,8 @@ class UpstreamResponse:
         return_headers: names that pass to the client besides the usual ones, in lower case.
         max_bytes: the size limit of a whole body, decompressed; streamed bodies have none.
         timeout: creates the error of a phase that took too long.
-        on_start: called once, when the first token has arrived; None for nothing.
-        on_failure: called when the body is interrupted or times out.
+        on_result: called with whether the replica has failed: at the first token of a stream, when
+            the body is interrupted, times out or is no answer, and at the end of a server error.
         on_close: called once, when the response is closed.
     """
 
@@ -61,12 +61,12 @@ class UpstreamResponse:
         "_first_token_at",
         "_idle_seconds",
         "_is_closed",
+        "_is_excused",
         "_is_started",
         "_limit_at",
         "_max_bytes",
         "_on_close",
-        "_on_failure",
-        "_on_start",
+        "_on_result",
         "_return_headers",
         "_stream",
         "_timeout",
@@ -86,8 +86,7 @@ class UpstreamResponse:
         max_bytes: int,
         return_headers: frozenset[bytes],
         timeout: Callable[[Phase], UpstreamTimeout],
-        on_start: Callable[[], None] | None,
-        on_failure: Callable[[], None],
+        on_result: Callable[[bool], None],
         on_close: Callable[[], None],
     ) -> None:
         self.upstream_name = upstream_name
@@ -102,21 +101,20 @@ class UpstreamResponse:
         self._max_bytes = max_bytes
         self._return_headers = return_headers
         self._timeout = timeout
-        self._on_start = on_start
-        self._on_failure = on_failure
+        self._on_result = on_result
         self._on_close = on_close
         self._limit_at = NEVER  # of a wait that was interrupted
         self._is_started = False
         self._is_closed = False
+        self._is_excused = False
         self._chunks: AsyncIterator[bytes] | None = None
         self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
     def mark_started(self) -> None:
         """The first token has arrived: from now on the idle timeout applies."""
-        if not self._is_started:
-            self._is_started = True
-            if self._on_start is not None:
-                self._on_start()
+        is_first, self._is_started = not self._is_started, True
+        if is_first and self._deadline is not None and self.status < 500:
+            self._on_result(False)
 
     @property
     def is_event_stream(self) -> bool:
@@ -227,10 +225,10 @@ class UpstreamResponse:
                 deadline.__exit__(None, None, None)  # it ends once
                 deadline.__enter__()
                 raise _NothingYet from None
-            self._fail()
+            self.fail()
             raise self._timeout("idle" if self._is_started else "first_token") from None
         except TRANSPORT_ERRORS as error:
-            self._fail()
+            self.fail()
             logger.warning(
                 "%s upstream: the response was interrupted: %s",
                 self.upstream_name,
@@ -241,9 +239,14 @@ class UpstreamResponse:
                 upstream=self.upstream_name,
             ) from None
 
-    def _fail(self) -> None:
+    def excuse(self) -> None:
+        """Do not count an error status as a failure of the replica: it is about the request."""
+        self._is_excused = True
+
+    def fail(self) -> None:
+        """Count the response as a failure of its replica: it cannot be used."""
         if not self._is_closed:
-            self._on_failure()
+            self._on_result(True)
 
     async def read(self) -> bytes:
         """Return the whole body.
@@ -262,7 +265,7 @@ class UpstreamResponse:
             if size > self._max_bytes:
                 break
         if size > self._max_bytes:
-            self._fail()
+            self.fail()
             raise ResponseTooLarge(
                 f"The response of the {self.upstream_name} upstream exceeds "
                 f"{self._max_bytes / 1024 / 1024:g} MB (max_response_mb).",
@@ -278,6 +281,8 @@ class UpstreamResponse:
         """
         if self._is_closed:
             return
+        if self.status >= 500:
+            self._on_result(not self._is_excused)
         self._is_closed = True
         self._on_close()
         if self._deadline is not None:

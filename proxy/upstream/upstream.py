@@ -22,6 +22,7 @@ import httpx2
 
 from proxy.config import Secret, UpstreamConfig
 from proxy.errors import (
+    NotAnAnswer,
     Overloaded,
     RouterError,
     UpstreamError,
@@ -36,6 +37,7 @@ from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.headers import Headers, headers_for_upstream, headers_of_body
 from proxy.upstream.http1 import Address, Delivery, Http1Transport
+from proxy.upstream.learned import Learned
 from proxy.upstream.response import (
     TRANSPORT_ERRORS,
     Phase,
@@ -139,6 +141,7 @@ class Upstream:
             )
             for url in config.base_urls
         ]
+        self.learned = Learned()
         # Deadlines limit the other phases, so that an error can name the phase.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
@@ -306,8 +309,10 @@ class Upstream:
                     if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
-            if response.status >= 500 or not outgoing.stream:
-                self.record_result(replica, failed=response.status >= 500, client=client)
+            # The body of a server error tells whether the request is at fault. The head of a stream
+            # is no answer: some servers send it at once.
+            if response.status < 500 and not outgoing.stream:
+                self.record_result(replica, failed=False, client=client)
             return response
 
     def _pick(self, replicas: list[Replica], model: str | None) -> Replica:
@@ -397,7 +402,7 @@ class Upstream:
                 logger.warning(
                     "%s upstream %s: a redirect (%d) to %s", name, url, start.status, host
                 )
-                raise UpstreamInterrupted(
+                raise NotAnAnswer(
                     f"The {name} upstream answered with a redirect ({start.status}), which this "
                     "proxy does not follow. Check its base_url (https, host name, path).",
                     upstream=name,
@@ -407,9 +412,6 @@ class Upstream:
                 f"The {name} upstream answered with the invalid status {start.status}.",
                 upstream=name,
             )
-        on_start: Callable[[], None] | None = None
-        if outgoing.stream and start.status < 500:  # some servers send the head at once
-            on_start = partial(self.record_result, replica, failed=False, client=client)
         return UpstreamResponse(
             self.name,
             start,
@@ -418,8 +420,7 @@ class Upstream:
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
             timeout=partial(self._time_out, replica),
-            on_start=on_start,
-            on_failure=partial(self.record_result, replica, failed=True, client=client),
+            on_result=lambda failed: self.record_result(replica, failed=failed, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 

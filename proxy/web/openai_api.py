@@ -41,8 +41,8 @@ _DRAIN_FACTOR: Final = 4
 EXPOSED_HEADERS: Final = tuple(
     "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
     "x-router-merit x-router-threshold x-router-reason x-router-rule x-router-decision-ms "
-    "x-router-fallback x-router-second-look x-router-verified-merit x-router-cost-usd "
-    "x-router-saved-usd".split()
+    "x-router-fallback x-router-adapted x-router-second-look x-router-verified-merit "
+    "x-router-cost-usd x-router-saved-usd".split()
 )
 _DELETE_METHODS: Final = [HttpMethod.DELETE, HttpMethod.OPTIONS]
 # `client_connection` refuses other methods. It turns HEAD into GET.

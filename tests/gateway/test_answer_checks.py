@@ -156,7 +156,7 @@ async def test_a_good_answer_is_relayed_unchanged(
         ),
         (chunked(b"{", End.FIN, content_type="application/json"), "upstream_broken"),
         (whole(error_json("too long", kind="invalid_request_error"), status=400), "upstream_4xx"),
-        (whole(error_json("no model"), status=404), "upstream_4xx"),
+        (whole(error_json("no model"), status=404), "refused"),
     ],
     ids=["503", "quota", "broken", "400", "404"],
 )

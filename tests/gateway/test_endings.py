@@ -673,20 +673,70 @@ async def test_failed_tier_falls_back_to_the_other(
 
 @both_forms
 @pytest.mark.parametrize(
-    ("tier", "status"),
-    [(tier, status) for tier in TIERS for status in (400, 403, 422)] + [("cloud", 404)],
+    ("tier", "model", "status"),
+    [("cloud", "auto", status) for status in (400, 403, 413, 422)]
+    + [(tier, tier, status) for tier in TIERS for status in (400, 402, 403, 404, 405, 413, 422)],
 )
 async def test_client_error_does_not_fall_back(
-    start: StartProxy, request: pytest.FixtureRequest, tier: str, stream: bool, status: int
+    start: StartProxy,
+    request: pytest.FixtureRequest,
+    tier: str,
+    model: str,
+    stream: bool,
+    status: int,
 ) -> None:
     request.getfixturevalue(tier).answer = whole(error_json("No"), status=status)
     proxy = await start(ONE_AT_A_TIME)
-    response = await proxy.chat(text=QUESTIONS[tier], stream=stream)
+    response = await proxy.chat(text=QUESTIONS[tier], model=model, stream=stream)
     outcome = await proxy.finish()
     assert response.status_code == status
     assert "x-router-fallback" not in response.headers
-    check_row(outcome.row, tier, "upstream_error", status=status, reason="score", stream=stream)
+    reason = "score" if model == "auto" else "forced"
+    check_row(outcome.row, tier, "upstream_error", status=status, reason=reason, stream=stream)
     assert request.getfixturevalue(OTHER[tier]).calls == []
+
+
+EMPTY, PAGE = b"", b"<html><h1>Request Entity Too Large</h1></html>"
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("tier", "status", "body"),
+    [("local", status, error_json("No")) for status in (400, 402, 403, 404, 405, 410, 413, 422)]
+    + [("cloud", status, error_json("No")) for status in (402, 404, 405, 410)]
+    + [(tier, status, EMPTY) for tier in TIERS for status in (400, 403, 405, 413)]
+    + [(tier, status, PAGE) for tier in TIERS for status in (400, 403, 413, 418)],
+)
+async def test_a_refusal_that_the_other_tier_may_not_share_falls_back(
+    start: StartProxy,
+    request: pytest.FixtureRequest,
+    tier: str,
+    status: int,
+    body: bytes,
+    stream: bool,
+) -> None:
+    """Servers differ in what they refuse. What comes from between is no word of the API."""
+    upstream = request.getfixturevalue(tier)
+    upstream.answer = whole(body, status=status)
+    proxy = await start(ONE_AT_A_TIME)
+    for _ in range(6):
+        response = await proxy.chat(text=QUESTIONS[tier], stream=stream)
+        assert (response.status_code, response.headers["x-router-target"]) == (200, OTHER[tier])
+        assert response.headers["x-router-reason"] == "fallback"
+    outcome = await proxy.finish(6)
+    assert {row["ending"] for row in outcome.rows} == {"ok"}
+    assert len(upstream.calls) >= 6  # its circuit breaker stays closed
+
+
+async def test_the_cloud_has_the_last_word_on_a_refused_request(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = whole(error_json("I cannot read this."), status=400)
+    cloud.answer = whole(error_json("Nor can I."), status=422)
+    proxy = await start(ONE_AT_A_TIME)
+    response = await proxy.chat()
+    assert (response.status_code, envelope_of(response)["message"]) == (422, "Nor can I.")
+    assert (await proxy.finish()).row["ending"] == "upstream_error"
 
 
 @both_tiers

@@ -16,6 +16,7 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    answer_json,
     chunked,
     error_json,
     event,
@@ -127,7 +128,7 @@ async def test_cloud_without_completions_falls_back_to_the_local_tier(
     )
     answer = await complete(proxy, prompt=HARD)
     assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, " world")
-    assert answer.headers["x-router-fallback"] == "cloud→local:capability"
+    assert answer.headers["x-router-fallback"] == "cloud→local:refused"
     forced = await complete(proxy, model="cloud")
     assert (forced.status_code, forced.content) == (404, refused)
 
@@ -252,6 +253,7 @@ async def test_other_local_models_are_called_by_name(
         ).encode()
     )
     local.models = whole(b'{"object":"list","data":[{"id":"phi3:latest"},{"id":"llava:latest"}]}')
+    local.answer = whole(answer_json())
     proxy = await start({"routing": {"unknown_models": "reject"}})
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     messages = [{"role": "user", "content": [{"type": "text", "text": EASY}, image]}]
@@ -790,7 +792,7 @@ async def test_configured_origin_may_call_and_read_router_headers(
     preflight = await proxy.client.options("/v1/chat/completions", headers={"origin": PAGE} | ask)
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == PAGE
-    local.answer = whole(b"{}", headers=[("access-control-allow-origin", "*")])
+    local.answer = whole(answer_json(), headers=[("access-control-allow-origin", "*")])
     response = await proxy.client.post(
         "/v1/chat/completions", content=chat_body(), headers={"origin": PAGE, "referer": PAGE}
     )
@@ -806,7 +808,7 @@ async def test_configured_origin_may_call_and_read_router_headers(
 async def test_cors_headers_of_an_upstream_are_dropped(
     proxy: LiveProxy, local: FakeUpstream
 ) -> None:
-    local.answer = whole(b"{}", headers=[("access-control-allow-origin", "*")])
+    local.answer = whole(answer_json(), headers=[("access-control-allow-origin", "*")])
     response = await proxy.client.post("/v1/chat/completions", content=chat_body())
     assert "access-control-allow-origin" not in response.headers
 

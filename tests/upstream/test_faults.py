@@ -496,17 +496,12 @@ class Unusual(NamedTuple):
     stream: bool = False
 
 
+SPACES = b" " * 2**20
 UNUSUAL = {
-    "invalid-json": Unusual(whole(b'{"choices": [nothing'), b'{"choices": [nothing'),
-    "invalid-utf8": Unusual(whole(b'{"choices": "\xff\xfe"}'), b'{"choices": "\xff\xfe"}'),
-    "empty": Unusual(whole(b""), b""),
-    "empty-for-a-stream": Unusual(whole(b""), b"", stream=True),
-    "no-content": Unusual([raw_head(status=b"204 No Content")], b""),
     "gzip": Unusual(packed(gzip.compress(BODY)), BODY),
     "gzip-of-two-members": Unusual(packed(gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])), BODY),
     "x-gzip": Unusual(packed(gzip.compress(BODY), encoding="x-gzip"), BODY),
-    "gzip-of-a-megabyte": Unusual(packed(gzip.compress(b" " * 2**20)), b" " * 2**20),
-    "gzip-of-nothing": Unusual(packed(b""), b""),
+    "gzip-of-a-megabyte": Unusual(packed(gzip.compress(BODY + SPACES)), BODY + SPACES),
     "raw-deflate": Unusual(packed(RAW_DEFLATED, encoding="deflate"), BODY),
     "encoded-as-itself": Unusual(packed(BODY, encoding="Identity"), BODY),
     "without-length": Unusual([raw_head(JSON_HEAD) + BODY, End.FIN], BODY),
@@ -559,6 +554,29 @@ UNUSUAL = {
 }
 
 
+# Of servers in between, and of model servers in their own forms.
+NO_ANSWERS: dict[str, Answer] = {
+    "invalid-json": whole(b'{"choices": [nothing'),
+    "invalid-utf8": whole(b'{"choices": "\xff\xfe"}'),
+    "empty": whole(b""),
+    "no-content": [raw_head(status=b"204 No Content")],
+    "gzip-of-nothing": packed(b""),
+    "text": whole(b"Ollama is running", content_type="text/plain"),
+    "list": whole(b"[1, 2]"),
+    "no-choices": whole(b'{"choices": []}'),
+    "choices-are-null": whole(b'{"choices": null, "usage": {"prompt_tokens": 1}}'),
+    "another-object": whole(b'{"object": "list", "data": [{"id": "phi3"}]}'),
+    "bare-error": whole(b'{"object": "error", "message": "No model.", "code": 40301}'),
+    "error-code": whole(b'{"text": "Out of memory.", "error_code": 50002}'),
+    "stream-of-done": chunked(DONE),
+    "stream-of-comments": chunked(b": ping\n\n", DONE),
+    "stream-without-choices": chunked(event({"choices": []}), DONE),
+    "stream-of-a-role": chunked(event(chunk({"role": "assistant"})), DONE),
+    "stream-of-a-bare-error": chunked(event({"object": "error", "message": "No."}), DONE),
+    "stream-of-an-error-code": chunked(event({"text": "No.", "error_code": 50002}), DONE),
+}
+
+
 @contextlib.contextmanager
 def case(name: str) -> Iterator[None]:
     """Name the failing case. Cases share a proxy, which takes longer to start than a case runs."""
@@ -582,6 +600,22 @@ async def test_unusual_responses_pass(start: StartProxy, local: FakeUpstream) ->
     for name, row in zip(UNUSUAL, outcome.rows[::2], strict=True):
         with case(name):
             assert (row["ending"], row["error"], row["fallback_from"]) == ("ok", None, None)
+
+
+@both_forms
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+async def test_a_success_without_an_answer_is_a_failure_of_the_tier(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, answer: Answer, stream: bool
+) -> None:
+    proxy = await start(ONE_AT_A_TIME)
+    local.answer = answer
+    forced = await proxy.chat(model="local", stream=stream)
+    assert (forced.status_code, envelope_of(forced)["code"]) == (502, "bad_answer")
+    routed = await proxy.chat(stream=stream)
+    assert routed.status_code == 200
+    assert routed.headers["x-router-fallback"] == "local→cloud:bad_answer"
+    rows = (await proxy.finish(2)).rows
+    assert [row["ending"] for row in rows] == ["upstream_error", "ok"]
 
 
 async def test_open_connection_after_done_is_no_error(

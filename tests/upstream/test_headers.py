@@ -47,7 +47,7 @@ def test_no_key_of_a_client_passes_whatever_is_added() -> None:
 
 async def test_a_client_gets_configured_headers_too(start: StartProxy, cloud: FakeUpstream) -> None:
     proxy = await start({"upstreams": {"cloud": {"return_headers": ["CF-Ray"]}}})
-    cloud.answer = whole(b"{}", headers=[("cf-ray", "8d1f"), ("x-unknown", "1")])
+    cloud.answer = whole(answer_json(), headers=[("cf-ray", "8d1f"), ("x-unknown", "1")])
     for response in (await proxy.chat(model="cloud"), await proxy.client.get("/v1/files")):
         assert response.headers["cf-ray"] == "8d1f"
         assert "x-unknown" not in response.headers
@@ -92,7 +92,7 @@ async def test_a_redirect_is_never_relayed(
     response = await proxy.client.post(path, content=body, follow_redirects=False)
     assert response.status_code == 502
     error = envelope_of(response)
-    assert error["code"] == "upstream_broken"
+    assert error["code"] == "bad_answer"
     assert error["message"] == (
         f"The cloud upstream answered with a redirect ({status}), which this proxy does not "
         "follow. Check its base_url (https, host name, path)."
@@ -115,7 +115,7 @@ async def test_the_other_tier_answers_for_one_that_redirects(
     proxy = await start()
     local.answer = whole(b"{}", status=307, headers=[("location", location)])
     response = await proxy.chat()
-    assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+    assert response.headers["x-router-fallback"] == "local→cloud:bad_answer"
     assert f"a redirect (307) to {logged}\n" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -131,11 +131,11 @@ async def test_a_web_page_is_no_answer(
     local.answer = whole(b"<html>Log in</html>", content_type=kind)
     response = await proxy.chat(stream=stream)
     assert response.status_code == 200
-    assert response.headers["x-router-fallback"] == "local→cloud:upstream_broken"
+    assert response.headers["x-router-fallback"] == "local→cloud:bad_answer"
     cloud.answer = local.answer
     response = await proxy.chat(stream=stream)
     assert response.status_code == 502
-    assert envelope_of(response)["code"] == "upstream_broken"
+    assert envelope_of(response)["code"] == "bad_answer"
     assert b"Log in" not in response.content
     assert "cloud upstream: a web page in the place of an answer, status 200" in caplog.text
 

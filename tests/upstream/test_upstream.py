@@ -84,7 +84,7 @@ class Replicas:
             if self.status:
                 return httpx2.Response(self.status, stream=Pieces(b"{}"))
             raise httpx2.ConnectError("refused")
-        return httpx2.Response(200, stream=Pieces(b"{}"))
+        return httpx2.Response(200, stream=Pieces(b'{"data": []}'))
 
     async def ask(self, times: int = 1) -> list[str]:
         """Send requests half a second apart. Return the hosts that received them."""
