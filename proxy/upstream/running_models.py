@@ -86,6 +86,10 @@ class RunningModels:
         failure = self._failures.get(model)
         return failure is None or not failure.is_refusal or self._clock() >= failure.until
 
+    def is_loading(self, model: str) -> bool:
+        """Whether a load of the proxy is in progress."""
+        return model in self._loads
+
     def load(self, model: str) -> asyncio.Task[None] | None:
         """The load of a cold model, started unless it runs. None after a failure, for a pause."""
         task = self._loads.get(model)

@@ -179,6 +179,20 @@ class Upstream:
             for replica in self._replicas
         )
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps the tier from answering although its server is up; None if nothing is known.
+
+        With the remedy, if the server does not list the configured model.
+        """
+        if self.catalog.problem is not None:
+            return self.catalog.problem
+        if all(replica.breaker.needs_answer for replica in self._replicas):
+            return "no request has been answered since a timeout"
+        if all(replica.models.is_loading(self.model) for replica in self._replicas):
+            return f"it is loading the model {self.model}"
+        return None
+
     def is_cold(self, model: str) -> bool:
         """Whether no available replica has a model loaded, as far as is known."""
         available = self._available(self._replicas)

@@ -180,7 +180,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
             target.value: {
                 "model": tier.model,
                 "is_up": tier.up,
-                "problem": tier.catalog.problem,
+                "problem": tier.problem,
             }
             for target, tier in snapshot.upstreams.items()
         },
@@ -237,10 +237,10 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
 
 
 def _tier_part(tier: Upstream, *, is_up: bool) -> dict[str, str]:
-    """A tier's state; with its `problem` if the server does not list the configured model."""
+    """A tier's state; with its `problem` if it cannot answer although its server is up."""
     part = {"status": "up" if is_up else "down", "model": tier.model}
-    if is_up and tier.catalog.problem is not None:
-        part["problem"] = tier.catalog.problem
+    if is_up and tier.problem is not None:
+        part["problem"] = tier.problem
     return part
 
 

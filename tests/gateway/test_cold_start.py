@@ -127,15 +127,17 @@ async def test_a_list_of_models_does_not_heal_a_server_that_does_not_answer(
             return [gate, *whole(answer_json())]
         return head if is_head_sent else [gate, *head]
 
-    local.answer = answer
+    local.answer, local.models = answer, listing(LOCAL_MODEL)
     proxy = await start(LIMITS, probe_seconds=0.02)
     asked = [await ask(proxy) for _ in range(40)]
     assert [item.has_timed_out for item in asked].count(True) == 1
     assert {item.target for item in asked} == {"cloud"}
+    assert await problem_of(proxy) == "no request has been answered since a timeout"
     # Requests without an alternative still reach the server, until the circuit breaker is open.
     assert (await proxy.chat(text=EASY, stream=True, model="local")).status_code == 504
     gate.open()
     await ask_until_local(proxy)
+    assert await problem_of(proxy) is None
 
 
 async def test_a_forced_stream_waits_for_the_load_with_comments(
@@ -190,6 +192,7 @@ async def test_a_client_that_leaves_does_not_end_the_load(
     proxy = await start(merge(LIMITS, HOLD))
     client = await proxy.connect(text=EASY, stream=True, model="local")
     await client.read_until(b": keep-alive")
+    assert await problem_of(proxy) == "it is loading the model phi3:latest"
     await client.leave()
     assert (await ask(proxy, model="local")).target == "local"
     assert (server.loads, server.aborted) == (1, 0)

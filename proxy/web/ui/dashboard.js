@@ -111,7 +111,7 @@ function showFigures({ total, before, by, latency, tiers }) {
       false: ['down', 'bad'],
       null: ['not checked yet', ''],
     }[isUp]
-    if (isUp && problem) figures[`${tier}Tier`].show('no model', problem, 'bad')
+    if (isUp && problem) figures[`${tier}Tier`].show('not ready', problem, 'bad')
     else figures[`${tier}Tier`].show(text, `${model} · ${busy}`, tone)
   }
 }
