@@ -158,6 +158,9 @@ class RunningModels:
             await self.refresh()
             if not self._lists(model):
                 self._unlisted.add(model)
+        except Exception:  # a bug must not fail requests, nor repeat the load without a pause
+            logger.exception("%s: loading %s failed", self._name, model)
+            self._note_failure(model, None)
         finally:
             del self._loads[model]
 

@@ -127,6 +127,15 @@ async def test_a_refused_load_lets_requests_pass_for_the_pause() -> None:
     assert server.models.is_cold("phi3")
 
 
+async def test_a_bug_pauses_the_loads() -> None:
+    server = Server()
+    await server.models.detect()
+    server.load_answer = (200, b"{}")
+    server.may_finish = None  # type: ignore[assignment]
+    assert await server.load()
+    assert not await server.load()
+
+
 async def test_closing_aborts_the_loads() -> None:
     server = Server()
     await server.models.detect()
