@@ -43,6 +43,7 @@ SLOW = (
     "tests/evaluation/test_promotion.py",
     "tests/monitoring/test_monitoring.py",
     "tests/pages/",
+    "tests/servers/",
     "tests/web/test_fuzz.py",
 )
 # Files that measure time or CPU, as do tests that are marked so by hand. They run after the

@@ -73,7 +73,7 @@ class Adaptation:
             failure: of the answer, as far as it is known.
         """
         if start.error is None:
-            self._note_usage(start)
+            self._note_success(start)
             return True
         if status not in _STATUSES or not self._left:
             return True
@@ -117,9 +117,13 @@ class Adaptation:
         self._call.record.step("the %s tier is not asked for the stream's usage", self._target)
         return True
 
-    def _note_usage(self, start: CompleteResponse | StreamStart) -> None:
-        """Learn from an answer whether its server accepts the option for the usage."""
-        if not isinstance(start, StreamStart) or not self._call.endpoint.usage_on_demand:
+    def _note_success(self, start: CompleteResponse | StreamStart) -> None:
+        """Learn from an answer what the server supports, and whether a stream reports its usage."""
+        call = self._call
+        if self._target is Target.LOCAL:
+            features = features_of(call.request, call.record.turns or ())
+            self._learned.note_supported(self._model, features)
+        if not isinstance(start, StreamStart) or not call.endpoint.usage_on_demand:
             return
         if self._asks_for_usage:
             self._learned.note_usage(self._model, self._path)

@@ -86,8 +86,8 @@ _FEATURE_WORDS: Final = {
 _TOO_LONG: Final = re.compile(
     r"context_length_exceeded|context[ _](?:length|window|size)|too many tokens|too long"
     r"|maximum model length|exceed\w* .{0,40}(?:context|tokens|length)|max_new_tokens.{0,40}<="
-    r"|longer than the maximum|max(?:imum)?[ _](?:input|prompt|sequence|context|total)[ _-]?"
-    r"(?:length|tokens|size)",
+    r"|must have less than .{0,20}tokens|longer than the maximum"
+    r"|max(?:imum)?[ _](?:input|prompt|sequence|context|total)[ _-]?(?:length|tokens|size)",
     re.IGNORECASE,
 )
 _ONE_VALUE: Final = re.compile(r"unsupported value|does not support \S+ with", re.IGNORECASE)
@@ -260,6 +260,10 @@ def _refused(name: str, sent: Fields, *, is_value: bool) -> RefusedField:
 
 
 def _mentions(sentence: str, name: str) -> bool:
+    """Whether a sentence names a field, also in camel case as some servers do."""
     is_word = "_" not in name and name != "temperature"
     before = _STANDS_OUT if is_word else r"(?<!\w)"
-    return re.search(rf"{before}{re.escape(name)}(?!\w)", sentence) is not None
+    first, *others = name.split("_")
+    camel_case = first + "".join(word.capitalize() for word in others)
+    pattern = rf"{before}(?:{re.escape(name)}|{re.escape(camel_case)})(?!\w)"
+    return re.search(pattern, sentence) is not None

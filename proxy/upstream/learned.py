@@ -6,7 +6,7 @@ refusal is not known here.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
 from proxy.protocol.refusals import RefusedField
@@ -32,6 +32,9 @@ class _Memory(Generic[T]):
             del self._until[next(iter(self._until))]
         self._until[entry] = self._clock() + self._seconds
 
+    def discard(self, entry: T) -> None:
+        self._until.pop(entry, None)
+
     def __contains__(self, entry: T) -> bool:
         return bool(self._until) and self._until.get(entry, 0.0) > self._clock()
 
@@ -53,6 +56,7 @@ class Learned:
         self._fields: _Memory[tuple[str, str, RefusedField]] = _Memory(FIELDS_SECONDS, clock)
         self._usage: _Memory[tuple[str, str]] = _Memory(FIELDS_SECONDS, clock)
         self._features: _Memory[tuple[str, str]] = _Memory(FEATURES_SECONDS, clock)
+        self._supported: _Memory[tuple[str, str]] = _Memory(FIELDS_SECONDS, clock)
         self._lengths: _Memory[tuple[str, int]] = _Memory(FEATURES_SECONDS, clock)
 
     def note_field(self, model: str, path: str, field: RefusedField) -> None:
@@ -72,8 +76,18 @@ class Learned:
         return (model, path) in self._usage
 
     def note_feature(self, model: str, feature: str) -> None:
-        """Learn that a model does not support a feature of requests."""
-        self._features.add((model, feature))
+        """Learn that a model has refused a feature of requests.
+
+        If it has answered a request with this feature, it refuses another thing, or the values.
+        """
+        if (model, feature) not in self._supported:
+            self._features.add((model, feature))
+
+    def note_supported(self, model: str, features: Iterable[str]) -> None:
+        """Learn that a model has answered a request with these features."""
+        for feature in features:
+            self._supported.add((model, feature))
+            self._features.discard((model, feature))
 
     def features(self, model: str) -> set[str]:
         """The features of requests that a model does not support."""

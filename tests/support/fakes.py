@@ -100,6 +100,8 @@ class Call:
 class FakeUpstream:
     """A scripted server. Set `answer` before the request."""
 
+    prefix = "/v1"  # the path of the base URL
+
     def __init__(self) -> None:
         self.answer: Answer | Callable[[Call], Answer]
         self.models: Answer | Callable[[Call], Answer]
@@ -133,7 +135,7 @@ class FakeUpstream:
     @property
     def base_url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self.prefix}"
 
     @property
     def call(self) -> Call:
@@ -167,7 +169,7 @@ class FakeUpstream:
             while True:
                 call = await _read_call(reader)
                 answering = asyncio.create_task(self._play(call, writer))
-                if call.path.startswith("/v1/") and call.path != "/v1/models":
+                if call.path.startswith(f"{self.prefix}/") and not self._lists_models(call):
                     async with self._arrival:
                         self.calls.append(call)
                         self._arrival.notify_all()
@@ -180,11 +182,14 @@ class FakeUpstream:
                 answering.cancel()
                 await asyncio.gather(answering, return_exceptions=True)
 
+    def _lists_models(self, call: Call) -> bool:
+        return call.path == f"{self.prefix}/models"
+
     async def _play(self, call: Call, writer: asyncio.StreamWriter) -> None:
-        if not call.path.startswith("/v1/"):
+        if not call.path.startswith(f"{self.prefix}/"):
             answer = self.native.get(call.path, whole(b"404 page not found", status=404))
         else:
-            answer = self.models if call.path == "/v1/models" else self.answer
+            answer = self.models if self._lists_models(call) else self.answer
         for step in answer(call) if callable(answer) else answer:
             match step:
                 case bytes():
