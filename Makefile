@@ -24,7 +24,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-second-look bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients vendor dist audit clean
 
 help:  ## Start: show this list
@@ -112,6 +112,9 @@ bench-judge: $(VENV)/.dev  ## Measure: the effect of judging on clients
 
 bench-second-look: $(VENV)/.dev  ## Measure: the latency that a second look adds
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_second_look.py
+
+cold-start: $(VENV)/.dev  ## Measure: requests while the local model is being loaded (2 minutes)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/cold_start.py
 
 bench-store: $(VENV)/.dev  ## Measure: writing rows, and queries over a million rows
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py

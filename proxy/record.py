@@ -45,6 +45,7 @@ class Reason(StrEnum):
     CAPABILITY = "capability"
     UNHEALTHY = "unhealthy"
     OVERLOAD = "overload"
+    LOADING = "loading"  # the local model is being loaded
     BUDGET = "budget"
     STICKY = "sticky"
     ROUTER_UNAVAILABLE = "router_unavailable"

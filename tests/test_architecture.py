@@ -211,6 +211,7 @@ OLLAMA_MODULE = "proxy.protocol.ollama"
 MAY_NAME_OLLAMA = {
     OLLAMA_MODULE,
     "proxy.protocol.__init__",
+    "proxy.protocol.model_servers",
     "proxy.cli.init",
     "proxy.cli.main",
     "proxy.cli.serve",

@@ -121,6 +121,7 @@ _REASONS: Final = {
     "capability": "the local model does not support a feature of the request",
     "unhealthy": "the other tier was down",
     "overload": "the wait for the local tier was too long",
+    "loading": "the local model was being loaded",
     "budget": "the cloud budget was spent or is being paced",
     "sticky": "session affinity: its conversation was there",
     "router_unavailable": "there was no score: the router model was missing, failed or timed out",

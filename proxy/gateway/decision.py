@@ -26,6 +26,7 @@ from proxy.routing import (
     read_headers,
     wants_no_store,
 )
+from proxy.upstream import Upstream
 from router_model.task import is_small_talk
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
@@ -202,10 +203,11 @@ class DecisionMaker:
                 record.session_id = None  # the answer does not move the conversation it is about
             elif decision.reason is not Reason.RULE:
                 decision = await self._apply_affinity(call, decision)
-            decision = self._avoid_unavailable(decision, snapshot)
+            decision = self._avoid_unavailable(call, decision)
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
-            if not _may_stay_local(preference, limit, snapshot.config):
+            may_stay_local = _may_stay_local(preference, limit, snapshot.config)
+            if not may_stay_local and decision.reason is not Reason.LOADING:
                 try:
                     await self.require_budget(call, decision.model)
                 except BudgetSpent as error:
@@ -240,6 +242,10 @@ class DecisionMaker:
         if any(tier.is_unhealthy for tier in call.snapshot.upstreams.values()):
             return False
         local = call.snapshot.upstreams[Target.LOCAL]
+        if local.is_cold(local.model):
+            if not call.is_preview:
+                local.load(local.model)  # for the second looks of later requests
+            return False
         if not local.has_room(1 if config.verify.second is None else 2):
             call.record.second_look = SecondLookResult.BUSY
             return False
@@ -273,11 +279,13 @@ class DecisionMaker:
         model = call.snapshot.upstreams[previous].model
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)
 
-    def _avoid_unavailable(self, decision: Decision, snapshot: Snapshot) -> Decision:
-        """Choose the other tier if the chosen tier is unhealthy, or is local and overloaded.
+    def _avoid_unavailable(self, call: Call, decision: Decision) -> Decision:
+        """Choose the other tier if the chosen tier is unhealthy, or is local and overloaded, or has
+        yet to load its model.
 
         The decision stays if the other tier is unhealthy, too.
         """
+        snapshot = call.snapshot
         routing = snapshot.config.routing
         chosen = snapshot.upstreams[decision.target]
         other = snapshot.upstreams[decision.target.other]
@@ -288,6 +296,14 @@ class DecisionMaker:
             reason = Reason.UNHEALTHY
         elif (
             decision.target is Target.LOCAL
+            and routing.fallback
+            and chosen.is_cold(decision.model)
+            and not _lacks_key(other)
+        ):
+            can_load = call.is_preview or chosen.load(decision.model)
+            reason = Reason.LOADING if can_load else Reason.UNHEALTHY
+        elif (
+            decision.target is Target.LOCAL
             and decision.reason is not Reason.BUDGET  # pacing would spend what it saves
             and routing.spill_when_busy
             and chosen.expected_wait > self._spill_after_seconds
@@ -296,6 +312,12 @@ class DecisionMaker:
         if reason is None:
             return decision
         return decision._replace(target=decision.target.other, reason=reason, model=other.model)
+
+
+def _lacks_key(cloud: Upstream) -> bool:
+    """Whether requests would be refused for want of an API key, as far as is known."""
+    key = cloud.config.api_key
+    return cloud.up is False and (key is None or not key.reveal())
 
 
 def _suits_second_look(call: Call) -> bool:

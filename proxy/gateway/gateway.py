@@ -324,7 +324,22 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
+        if target is Target.LOCAL and call.endpoint.is_routed:
+            await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
+
+    async def _wait_for_load(self, call: Call, model: str, hold: StreamHold | None) -> None:
+        """Wait while the local model is loaded, as long as a request may take.
+
+        The wait has no slot of the tier and is no part of the first-token timeout.
+        """
+        local = call.snapshot.upstreams[Target.LOCAL]
+        while loads := local.load(model):
+            call.record.step("waits until the local tier has loaded %s", model)
+            seconds = hold.seconds_left if hold is not None else None
+            await asyncio.wait(loads, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if hold is not None and hold.is_due:
+                await hold.send(None, b"")
 
     async def _check_answer(
         self, call: Call, attempt: Attempt, plan: FailoverPlan, hold: StreamHold | None

@@ -24,6 +24,7 @@ MAX_HELD_BYTES: Final = 2**16  # of a stream without content
 MAX_WHOLE_BYTES: Final = 2**24  # of a stream that is held until its end
 MAX_QUOTED_CHARS: Final = 300  # of an upstream's error
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
+_EVENT_STREAM: Final = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 Settle = Callable[[Outcome], None]
@@ -150,12 +151,17 @@ class StreamHold:
         """Until a sign of life is due."""
         return max(0.0, self.due - self._clock())
 
-    async def send(self, response: UpstreamReader, comments: bytes) -> None:
-        """Send comments, behind the headers of the first response that was held."""
+    async def send(self, response: UpstreamReader | None, comments: bytes) -> None:
+        """Send comments, behind the headers of the first response that was held.
+
+        Args:
+            response: None before there is one; the headers are then the proxy's.
+        """
         if not self.is_started:
             self.is_started = True
-            self._record.status, self._record.streamed = response.status, True
-            await self._reply.start(response.status, _stream_headers(response, self._record))
+            status = 200 if response is None else response.status
+            self._record.status, self._record.streamed = status, True
+            await self._reply.start(status, _stream_headers(response, self._record))
         await self._reply.send(comments or _KEEP_ALIVE, more=True)
         self.due = self._clock() + self._seconds
 
@@ -459,9 +465,11 @@ def error_of_complete(response: UpstreamReader, complete: CompleteResponse) -> U
     )
 
 
-def _stream_headers(response: UpstreamReader, record: CallRecord) -> list[tuple[bytes, bytes]]:
-    headers = response.headers_for_client() + record.router_headers()
-    return [*headers, (b"x-accel-buffering", b"no")]
+def _stream_headers(
+    response: UpstreamReader | None, record: CallRecord
+) -> list[tuple[bytes, bytes]]:
+    headers = _EVENT_STREAM if response is None else response.headers_for_client()
+    return [*headers, *record.router_headers(), (b"x-accel-buffering", b"no")]
 
 
 def _finish(record: CallRecord, observer: StreamObserver) -> None:

@@ -52,6 +52,8 @@ UNREADABLE_REQUEST: Final = (
 )
 TAGS_PATH: Final = "/api/tags"
 SHOW_PATH: Final = "/api/show"
+RUNNING_PATH: Final = "/api/ps"
+LOAD_PATH: Final = "/api/generate"
 
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 _NUM_CTX: Final = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
@@ -171,7 +173,7 @@ async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
         return None
     body = msgspec.json.encode({"model": model})
     show = _decode(await api.post(SHOW_PATH, body), _Show) or _Show()
-    running = _decode(await api.get("/api/ps"), _Ps) or _Ps()
+    running = _decode(await api.get(RUNNING_PATH), _Ps) or _Ps()
     capabilities = None
     if show.capabilities is not None:
         capabilities = frozenset({"json_schema", *show.capabilities})
@@ -209,6 +211,31 @@ def _decode(body: bytes | None, kind: type[T]) -> T | None:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def read_running(body: bytes) -> frozenset[str] | None:
+    """The names of the loaded models from the answer to `RUNNING_PATH`; None if it is no such one.
+
+    A model that is being loaded is among them: Ollama lists it from the start of the load.
+    """
+    running = _decode(body, _Ps)
+    if running is None or running.models is None:
+        return None
+    return frozenset(name for model in running.models for name in (model.name, model.model) if name)
+
+
+def load_body(model: str) -> bytes:
+    """The request to `LOAD_PATH` that loads a model, and is answered when it is loaded.
+
+    Without a prompt nothing is generated. Without `keep_alive` the server's own setting applies.
+    Ollama aborts the load when the client of this request disconnects.
+    """
+    return msgspec.json.encode({"model": model, "stream": False})
+
+
+def pull_command(model: str) -> str:
+    """The shell command that installs a model."""
+    return f"ollama pull {model.removesuffix(':latest')}"
 
 
 def read_model_names(tags: Any) -> list[str]:

@@ -54,7 +54,7 @@ from proxy.storage import (
     is_postgresql,
     redacted_url,
 )
-from proxy.upstream import Upstream, open_transport
+from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
 from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
 from proxy.web.openai_api import BodyLimits
 
@@ -73,7 +73,8 @@ class Intervals:
 
     Attributes:
         refresh_capabilities: of the local tier's model catalog; models change while the proxy runs.
-        probe: of unhealthy tiers, more often than the circuit breaker's trial requests.
+        probe: of unhealthy tiers, more often than the circuit breaker's trial requests; and of the
+            loaded models, which a local server unloads after a while.
         watch: of the configuration's files.
         quality: of the judges' grades.
         drift: of the comparison with the router model's reference.
@@ -192,6 +193,7 @@ class Proxy:
         shadow_model: the same for the model at `routing.shadow_router`.
         transport: makes a tier's connections; called once for each tier.
         first_wait: seconds before the first retry, then exponential backoff.
+        load_seconds: the time limit of loading a local model.
         intervals: of the background tasks.
         body_limits: the minimum rate of a request body.
         command: starts a command of the training pipeline.
@@ -207,6 +209,7 @@ class Proxy:
         shadow_model: Model | None = None,
         transport: OpenTransport = open_transport,
         first_wait: float = FIRST_WAIT_SECONDS,
+        load_seconds: float = LOAD_SECONDS,
         intervals: Intervals | None = None,
         body_limits: BodyLimits | None = None,
         command: Sequence[str] = PIPELINE,
@@ -214,6 +217,7 @@ class Proxy:
     ) -> None:
         self._path = path
         self._open_transport = transport
+        self._load_seconds = load_seconds
         self._intervals = intervals or Intervals()
         self._tasks = BackgroundTasks()
         loader = ModelLoader(router=model, shadow=shadow_model)
@@ -334,7 +338,13 @@ class Proxy:
         for target, tier in tiers.items():
             upstream = old.upstreams[target] if old is not None else None
             if upstream is None or upstream.config != tier:
-                upstream = Upstream(target.value, tier, transport=self._open_transport(tier))
+                upstream = Upstream(
+                    target.value,
+                    tier,
+                    transport=self._open_transport(tier),
+                    makes_trials=target is Target.LOCAL,
+                    load_seconds=self._load_seconds,
+                )
             upstreams[target] = upstream
         return Snapshot(
             config=config,
@@ -402,13 +412,15 @@ class Proxy:
         return self.gateway.snapshot.upstreams[target]
 
     async def _refresh_catalog(self) -> None:
-        await self._tier(Target.LOCAL).catalog.refresh()
+        await self._tier(Target.LOCAL).refresh()
 
     async def _probe(self) -> None:
         for target in Target:
             await self._tier(target).probe_unhealthy()
         if self._tier(Target.LOCAL).catalog.is_stale:
             await self._refresh_catalog()
+        else:
+            await self._tier(Target.LOCAL).refresh_running()
 
     async def _refresh_gauges(self) -> None:
         self.metrics.refresh()

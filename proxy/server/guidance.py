@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.config import UpstreamConfig, UpstreamsConfig
+from proxy.protocol.ollama import pull_command
 
 _OPENAI: Final = "https://api.openai.com/"
 
@@ -24,7 +25,7 @@ def setup_guidance(upstreams: UpstreamsConfig, *, local_up: bool, cloud_up: bool
             "",
             f"  local: no answer from {_addresses(local.base_urls)}.",
             "    Install Ollama (https://ollama.com), start it with `ollama serve`, then run:",
-            f"      ollama pull {local.model.removesuffix(':latest')}",
+            f"      {pull_command(local.model)}",
             f"  cloud: {_cloud_problem(cloud)}.",
             "    Set the key and restart the proxy:",
             "      export OPENAI_API_KEY=...    or    hybrid-llm init",

@@ -106,7 +106,7 @@ class Reloader:
                 self.succeeded = False
                 return False
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
-                await local.catalog.refresh()
+                await local.refresh()
             self._gateway.snapshot, self.models = snapshot, models
             replaced: set[Upstream | Scorer] = set()
             replaced |= set(old.upstreams.values()) - set(snapshot.upstreams.values())

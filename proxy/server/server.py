@@ -176,6 +176,8 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
         state = "up" if upstream.up else "unreachable, or the API key was rejected"
         line = f"{upstream.model} at {upstream.address}: {state}"
         table.add_row(target.value, escape(printable(line)))
+        if upstream.up and upstream.problem is not None:
+            table.add_row("", escape(printable(upstream.problem)))
     table.add_row("rows", escape(printable(str(proxy.config.storage.url))))
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")
     Console().print(table)

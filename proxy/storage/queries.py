@@ -30,8 +30,8 @@ _SUMMED: Final = (
 HOURLY_DETAIL_SECONDS: Final = 3 * DAY_SECONDS
 # Reasons of requests that the router scored. A few of them have no score.
 _SCORED: Final = (
-    Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.BUDGET, Reason.FALLBACK,
-    Reason.EXPLORATION,
+    Reason.SCORE, Reason.STICKY, Reason.UNHEALTHY, Reason.OVERLOAD, Reason.LOADING, Reason.BUDGET,
+    Reason.FALLBACK, Reason.EXPLORATION,
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
 

@@ -7,10 +7,12 @@ from proxy.upstream.capabilities import Capabilities
 from proxy.upstream.http1 import Delivery
 from proxy.upstream.learned import Learned
 from proxy.upstream.response import UpstreamResponse
+from proxy.upstream.running_models import LOAD_SECONDS
 from proxy.upstream.transport import check_network, open_transport
 from proxy.upstream.upstream import Body, Upstream
 
 __all__ = [
+    "LOAD_SECONDS",
     "Body",
     "Capabilities",
     "Delivery",

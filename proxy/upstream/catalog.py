@@ -1,13 +1,13 @@
 """The models of a tier's server: their list and their capabilities, as the server reports them.
 
-The requests of this module are small, have no slot of the tier and end after PROBE_SECONDS. The
-tier reads the last known state while a refresh runs.
+The requests of this module are small, have no slot of the tier and end after PROBE_SECONDS, unless
+the caller gives them longer. The tier reads the last known state while a refresh runs.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import httpx2
@@ -15,6 +15,7 @@ import httpx2
 from proxy.addresses import join_url, without_version
 from proxy.config import UpstreamConfig
 from proxy.protocol import view_models
+from proxy.protocol.ollama import is_same_model, pull_command
 from proxy.upstream.capabilities import (
     Capabilities,
     common_capabilities,
@@ -29,6 +30,8 @@ PROBE_SECONDS: Final = 2.0
 MAX_PROBE_BYTES: Final = 2**20
 # Every caller may request the model list and the health check: repeated requests share one probe.
 MODEL_LIST_SECONDS: Final = 1.0
+_MAX_LISTED: Final = 5  # names in a message
+_MAX_NAME_CHARS: Final = 100
 
 
 class ModelCatalog:
@@ -44,6 +47,8 @@ class ModelCatalog:
         names: the server's models; empty while `is_listed` is false.
         is_listed: whether the server's list has been read.
         capabilities: of the configured model; of several replicas, the intersection.
+        problem: what is wrong with the configured model, and the remedy; None while it is listed,
+            or no list is known.
         is_stale: whether the server may have been replaced since the last `refresh`.
     """
 
@@ -61,6 +66,7 @@ class ModelCatalog:
         self.is_listed = False
         self.capabilities = configured_capabilities(config)
         self.is_stale = True
+        self.problem: str | None = None
         self._other_capabilities: dict[str, Capabilities] = {}  # of models that are not configured
         self._failures = 0
         self._name = name
@@ -99,6 +105,15 @@ class ModelCatalog:
         self.capabilities = capabilities or self.capabilities
         if names is not None:
             self.names, self.is_listed = frozenset(names), True
+            self._note_problem(_missing_model(self._config.model, names, self.capabilities))
+
+    def _note_problem(self, problem: str | None) -> None:
+        """Log a problem once, and its end."""
+        if problem is not None and problem != self.problem:
+            logger.warning("%s upstream: %s", self._name, problem)
+        elif problem is None and self.problem is not None:
+            logger.info("%s upstream: it has the model %s now", self._name, self._config.model)
+        self.problem = problem
 
     async def capabilities_of(self, model: str) -> Capabilities:
         """The capabilities of another model of the server, queried on first use."""
@@ -138,7 +153,7 @@ class ModelCatalog:
 
     async def is_running(self, base_url: str) -> bool:
         """Whether a replica answers at all. A server without a model list runs, too."""
-        response = await self._fetch("GET", join_url(base_url, "/models"))
+        response = await self.send("GET", join_url(base_url, "/models"))
         return response is not None and response[0] < 500
 
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
@@ -148,10 +163,12 @@ class ModelCatalog:
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
-        response = await self._fetch(method, url, body)
+        response = await self.send(method, url, body)
         return response[1] if response is not None and 200 <= response[0] < 300 else None
 
-    async def _fetch(self, method: str, url: str, body: bytes = b"") -> tuple[int, bytes] | None:
+    async def send(
+        self, method: str, url: str, body: bytes = b"", *, seconds: float = PROBE_SECONDS
+    ) -> tuple[int, bytes] | None:
         """The status and the body of a response; None without one in time."""
         request = httpx2.Request(
             method,
@@ -161,7 +178,7 @@ class ModelCatalog:
             extensions={"timeout": {"connect": self._config.timeouts.connect}},
         )
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            async with asyncio.timeout(seconds):
                 response = await self._transport.handle_async_request(request)
                 try:
                     body = await self._read(response)
@@ -185,6 +202,19 @@ class ModelCatalog:
             if size > self._max_bytes:
                 raise httpx2.DecodingError(f"more than {self._max_bytes} bytes")
         return b"".join(parts)
+
+
+def _missing_model(model: str, names: Collection[str], server: Capabilities) -> str | None:
+    """What to do if a server does not list the configured model; None if it does."""
+    if any(is_same_model(model, name) for name in names):
+        return None
+    if server.needs_adapting:
+        return f"it has no model {model}; run: {pull_command(model)}"
+    if not names:
+        return f"it lists no models, not even {model}"
+    listed = ", ".join(name[:_MAX_NAME_CHARS] for name in sorted(names)[:_MAX_LISTED])
+    more = " and others" if len(names) > _MAX_LISTED else ""
+    return f"it does not list the model {model}, but {listed}{more}"
 
 
 class _NativeApi:

@@ -10,6 +10,9 @@ States:
 A client can provoke failures that only its own requests have. So while other clients are active,
 the failures of one client do not open the breaker: it takes a failure of a second client, or one
 that no client can cause, such as a refused connection or a failed probe.
+
+After a timeout only an answer proves that the replica answers. A model list does not: servers list
+their models while no request gets an answer.
 """
 
 import math
@@ -25,7 +28,12 @@ State = Literal["closed", "open", "half-open"]
 
 
 class CircuitBreaker:
-    """The state of one replica. All times come from the caller, in seconds of one clock."""
+    """The state of one replica. All times come from the caller, in seconds of one clock.
+
+    Attributes:
+        failures: in a row.
+        needs_answer: whether a request has timed out since the last answer; set by the caller.
+    """
 
     __slots__ = (
         "_active_seconds",
@@ -42,6 +50,7 @@ class CircuitBreaker:
         "_open_until",
         "_other_client_at",
         "failures",
+        "needs_answer",
     )
 
     def __init__(
@@ -58,7 +67,8 @@ class CircuitBreaker:
         self._open_after_seconds = open_after_seconds
         self._first_backoff_seconds = first_backoff_seconds
         self._max_backoff_seconds = max_backoff_seconds
-        self.failures = 0  # in a row
+        self.failures = 0
+        self.needs_answer = False
         self._failing_since = 0.0
         self._backoff_seconds = first_backoff_seconds
         self._open_until = 0.0
@@ -90,6 +100,15 @@ class CircuitBreaker:
             and self._is_in_doubt(now)
         )
 
+    def answer_trial(self) -> None:
+        """Register an answer to the proxy's own request. It closes an open breaker.
+
+        The failures of a closed one stay: they may be of requests that are too much for the server.
+        """
+        self.needs_answer = False
+        if self.failures >= self._open_after:
+            self.failures, self._backoff_seconds = 0, self._first_backoff_seconds
+
     def record(
         self, now: float, *, failed: bool, client: str | None = None, is_proof: bool = False
     ) -> bool:
@@ -104,6 +123,7 @@ class CircuitBreaker:
         self._last_client_at = now
         if not failed:
             self.failures, self._backoff_seconds = 0, self._first_backoff_seconds
+            self.needs_answer = False
             return False
         was_tripped = self.failures >= self._open_after
         if not self.failures:

@@ -52,8 +52,8 @@ class UpstreamResponse:
         return_headers: names that pass to the client besides the usual ones, in lower case.
         max_bytes: the size limit of a whole body, decompressed; streamed bodies have none.
         timeout: creates the error of a phase that took too long.
-        on_result: called with whether the replica has failed: when the body is interrupted, times
-            out or is no answer, and at the end of a server error.
+        on_result: called with whether the replica has failed: at the first token of a stream, when
+            the body is interrupted, times out or is no answer, and at the end of a server error.
         on_close: called once, when the response is closed.
     """
 
@@ -119,7 +119,9 @@ class UpstreamResponse:
 
     def mark_started(self) -> None:
         """The first output has arrived: from now on the idle timeout applies."""
-        self._is_started, self._limit_at = True, NEVER
+        is_first, self._is_started, self._limit_at = not self._is_started, True, NEVER
+        if is_first and self._deadline is not None and self.status < 500:
+            self._on_result(False)
 
     @property
     def is_event_stream(self) -> bool:

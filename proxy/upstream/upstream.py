@@ -31,6 +31,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from proxy.protocol.model_servers import shortest_chat
 from proxy.timeouts import Deadlines
 from proxy.upstream.catalog import ModelCatalog
 from proxy.upstream.circuit_breaker import CircuitBreaker
@@ -45,6 +46,7 @@ from proxy.upstream.response import (
     UpstreamResponse,
     describe_error,
 )
+from proxy.upstream.running_models import LOAD_SECONDS, RunningModels
 
 logger = logging.getLogger(__name__)
 
@@ -64,20 +66,24 @@ class _NoConnection(UpstreamUnreachable):
 
 
 class Replica:
-    """One base URL of a tier: its requests in flight and its circuit breaker."""
+    """One base URL of a tier: its requests in flight, its circuit breaker and its loaded models."""
 
-    __slots__ = ("_addresses", "base_url", "breaker", "in_flight")
+    __slots__ = ("_addresses", "base_url", "breaker", "in_flight", "models", "trial")
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, models: RunningModels) -> None:
         self.base_url = base_url
         self.in_flight = 0
         self.breaker = CircuitBreaker()
+        self.models = models
+        self.trial: asyncio.Task[None] | None = None  # the proxy's own request after a timeout
         self._addresses: dict[str, Address] = {}
 
-    @property
-    def load(self) -> tuple[bool, int]:
-        """The sort key: replicas without a recent failure first, then the least busy ones."""
-        return self.breaker.failures > 0, self.in_flight
+    def rank(self, model: str | None) -> tuple[bool, bool, int]:
+        """The sort key: replicas with the model loaded first, then those without a recent failure,
+        then the least busy ones.
+        """
+        is_cold = model is not None and self.models.is_cold(model)
+        return is_cold, self.breaker.failures > 0, self.in_flight
 
     def start_request(self, now: float) -> None:
         self.in_flight += 1
@@ -93,7 +99,13 @@ class Replica:
 
 
 class Upstream:
-    """A tier: its replicas, its concurrency limit and the catalog of its models."""
+    """A tier: its replicas, its concurrency limit and the catalog of its models.
+
+    Args:
+        makes_trials: whether the proxy itself sends the trial request after a timeout, so that no
+            client waits for it. Its answer costs nothing at a local tier.
+        load_seconds: the time limit of a trial, and of loading a model.
+    """
 
     def __init__(
         self,
@@ -101,17 +113,20 @@ class Upstream:
         config: UpstreamConfig,
         *,
         transport: httpx2.AsyncBaseTransport,
+        makes_trials: bool = False,
+        load_seconds: float = LOAD_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.config = config
+        self._makes_trials = makes_trials
+        self._load_seconds = load_seconds
         self._clock = clock
         self.model = config.model
         self.up: bool | None = None
         self._transport = transport
         self._deadlines = Deadlines()
         self._settings_of = lru_cache(_MAX_MODELS)(config.settings_of)
-        self._replicas = [Replica(url) for url in config.base_urls]
         self._slots = ConcurrencyLimiter(config.max_concurrency, clock=clock)
         self._background_tasks: set[asyncio.Task[Any]] = set()
         self._forward_headers = _as_names(config.forward_headers)
@@ -123,6 +138,14 @@ class Upstream:
         self.catalog = ModelCatalog(
             name, config, transport=transport, headers=self._json_headers, clock=clock
         )
+        send = self.catalog.send
+        self._replicas = [
+            Replica(
+                url,
+                RunningModels(name, url, send=send, load_seconds=load_seconds, clock=clock),
+            )
+            for url in config.base_urls
+        ]
         self.learned = Learned()
         # Deadlines limit the other phases, so that an error can name the phase.
         self._extensions = MappingProxyType(
@@ -158,9 +181,41 @@ class Upstream:
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether the circuit breaker of every replica is open."""
+        """Whether no replica is known to answer: after a timeout, or with an open breaker."""
         now = self._clock()
-        return all(replica.breaker.is_open(now) for replica in self._replicas)
+        return all(
+            replica.breaker.is_open(now) or (self._makes_trials and replica.breaker.needs_answer)
+            for replica in self._replicas
+        )
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the tier from answering although its server is up; None if nothing is known.
+
+        With the remedy, if the server does not list the configured model.
+        """
+        if self.catalog.problem is not None:
+            return self.catalog.problem
+        if all(replica.breaker.needs_answer for replica in self._replicas):
+            return "no request has been answered since a timeout"
+        if all(replica.models.is_loading(self.model) for replica in self._replicas):
+            return f"it is loading the model {self.model}"
+        return None
+
+    def is_cold(self, model: str) -> bool:
+        """Whether no available replica has a model loaded, as far as is known."""
+        available = self._available(self._replicas)
+        return bool(available) and all(replica.models.is_cold(model) for replica in available)
+
+    def load(self, model: str) -> list[asyncio.Task[None]]:
+        """Load a model in the available replicas that lack it. The loads depend on no client.
+
+        Returns the loads to wait for: none if a replica can answer now, or after a failed load.
+        """
+        available = self._available(self._replicas)
+        cold = [replica for replica in available if replica.models.is_cold(model)]
+        loads = [task for replica in cold if (task := replica.models.load(model)) is not None]
+        return loads if len(cold) == len(available) else []
 
     def count_in_flight(self) -> int:
         """Requests in flight, without those that wait for a slot."""
@@ -186,7 +241,8 @@ class Upstream:
             body: JSON, sent unchanged.
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
-            model: that is asked, for its timeouts; by default the tier's own.
+            model: that is asked, for its timeouts; by default the tier's own. Replicas that have it
+                loaded come first.
             client: identifies the client; clients take turns in the queue.
             delivery: notes that the request was sent, also if the attempt fails.
 
@@ -198,7 +254,9 @@ class Upstream:
         """
         sent = [*self._json_headers, *self._passed(headers)]
         timeouts = self.settings_of(model or self.model).timeouts
-        outgoing = _Outgoing("POST", path, body, sent, stream, timeouts, delivery or Delivery())
+        outgoing = _Outgoing(
+            "POST", path, body, sent, stream, timeouts, delivery or Delivery(), model
+        )
         return await self._open(outgoing, client)
 
     async def forward(
@@ -266,7 +324,7 @@ class Upstream:
         """
         remaining = list(self._replicas)
         while True:
-            replica = self._pick(remaining)
+            replica = self._pick(remaining, outgoing.model)
             remaining.remove(replica)
             replica.start_request(self._clock())
             try:
@@ -274,19 +332,22 @@ class Upstream:
             except BaseException as error:
                 replica.in_flight -= 1
                 if isinstance(error, UpstreamError):
-                    is_proof = isinstance(error, _NoConnection) or (
-                        isinstance(error, UpstreamTimeout) and error.phase == "connect"
-                    )
+                    phase = error.phase if isinstance(error, UpstreamTimeout) else None
+                    is_proof = isinstance(error, _NoConnection) or phase == "connect"
                     self.record_result(replica, failed=True, client=client, is_proof=is_proof)
+                    if phase == "first_token":
+                        self._doubt(replica)
                     unsent = isinstance(error, UpstreamUnreachable) and not error.may_have_arrived
                     if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
-            if response.status < 500:  # else its body tells whether the request is at fault
+            # The body of a server error tells whether the request is at fault. The head of a stream
+            # is no answer: some servers send it at once.
+            if response.status < 500 and not outgoing.stream:
                 self.record_result(replica, failed=False, client=client)
             return response
 
-    def _pick(self, replicas: list[Replica]) -> Replica:
+    def _pick(self, replicas: list[Replica], model: str | None) -> Replica:
         """The least busy available replica. Raises UpstreamUnreachable when there is none."""
         available = self._available(replicas)
         if not available:
@@ -296,12 +357,17 @@ class Upstream:
                 upstream=self.name,
                 code="upstream_unhealthy",
             )
-        return min(available, key=lambda replica: replica.load)
+        return min(available, key=lambda replica: replica.rank(model))
 
     def _available(self, replicas: list[Replica]) -> list[Replica]:
-        """The replicas whose circuit breaker is closed or half-open."""
+        """The replicas whose circuit breaker is closed, or half-open for a client's request."""
         now = self._clock()
-        return [replica for replica in replicas if not replica.breaker.is_open(now)]
+        return [replica for replica in replicas if self._may_send(replica.breaker, now)]
+
+    def _may_send(self, breaker: CircuitBreaker, now: float) -> bool:
+        if self._makes_trials and breaker.needs_answer:
+            return breaker.state(now) == "closed"  # the trial is the proxy's
+        return not breaker.is_open(now)
 
     def record_result(
         self, replica: Replica, *, failed: bool, client: str | None = None, is_proof: bool = False
@@ -320,6 +386,28 @@ class Upstream:
         if failed:
             self.catalog.mark_stale()
         self.up = any(not other.breaker.failures for other in self._replicas)
+
+    def _doubt(self, replica: Replica) -> None:
+        """After a timeout: from now on only an answer proves that the replica answers."""
+        replica.breaker.needs_answer = True
+        if self._makes_trials:
+            self._start_trial(replica)
+
+    def _start_trial(self, replica: Replica) -> None:
+        """Send the shortest request, unless one is under way. It has no slot of the tier."""
+        if replica.trial is None or replica.trial.done():
+            replica.trial = asyncio.create_task(self._try(replica))
+
+    async def _try(self, replica: Replica) -> None:
+        url, body = replica.base_url + "/chat/completions", shortest_chat(self.model)
+        replica.breaker.start_request(self._clock())
+        response = await self.catalog.send("POST", url, body, seconds=self._load_seconds)
+        if response is None or response[0] >= 500:
+            self.record_result(replica, failed=True, is_proof=True)
+            return
+        logger.info("%s upstream %s: it answers again", self.name, replica.base_url)
+        replica.breaker.answer_trial()
+        self.up = True
 
     async def _send(
         self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
@@ -365,13 +453,13 @@ class Upstream:
             idle_seconds=timeouts.idle,
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
-            timeout=timeout,
+            timeout=partial(self._time_out, replica, timeouts),
             on_result=lambda failed: self.record_result(replica, failed=failed, client=client),
             on_close=partial(self._release, replica, acquired_at),
         )
 
     async def _start(self, replica: Replica, outgoing: "_Outgoing") -> ResponseStart:
-        method, path, body, headers, _, timeouts, delivery = outgoing
+        method, path, body, headers, _, timeouts, delivery, _ = outgoing
         address, transport = replica.address(path), self._transport
         if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
             answer = await transport.ask(
@@ -402,6 +490,12 @@ class Upstream:
         replica.in_flight -= 1
         self._slots.release(acquired_at)
 
+    def _time_out(
+        self, replica: Replica, timeouts: TimeoutsConfig, phase: Phase
+    ) -> UpstreamTimeout:
+        self._doubt(replica)
+        return self.timeout(timeouts, phase)
+
     def timeout(self, timeouts: TimeoutsConfig, phase: Phase) -> UpstreamTimeout:
         """The error for a phase that took too long."""
         seconds: float = getattr(timeouts, phase)
@@ -427,8 +521,26 @@ class Upstream:
         return unreachable
 
     async def close(self) -> None:
-        """Close the tier's connections."""
+        """Abort the proxy's own requests, and close the tier's connections."""
+        for replica in self._replicas:
+            await replica.models.close()
+            if replica.trial is not None:
+                replica.trial.cancel()
+                await asyncio.gather(replica.trial, return_exceptions=True)
         await self._transport.aclose()
+
+    async def refresh(self) -> None:
+        """Query the server's models: their list, their capabilities, and which are loaded."""
+        was_stale = self.catalog.is_stale
+        await self.catalog.refresh()
+        if not was_stale:
+            await self.refresh_running()
+        elif not self.catalog.is_stale:
+            await asyncio.gather(*(replica.models.detect() for replica in self._replicas))
+
+    async def refresh_running(self) -> None:
+        """Query which models are loaded, where the server is known to list them."""
+        await asyncio.gather(*(replica.models.refresh() for replica in self._replicas))
 
     async def probe(self) -> bool:
         """Request the tier's model list. Returns whether a replica answered with success."""
@@ -438,11 +550,15 @@ class Upstream:
     async def probe_unhealthy(self) -> None:
         """Probe replicas with an open circuit breaker; a success closes it at once.
 
-        A replica at which only one client's requests fail is probed, too; a failure opens it.
+        A replica at which only one client's requests fail is probed, too; a failure opens it. After
+        a timeout the probe is the trial request, if the proxy makes it; else a client's request is.
         """
         now = self._clock()
         for replica in self._replicas:
-            if replica.breaker.needs_confirmation(now):
+            if replica.breaker.needs_answer:
+                if self._makes_trials and not replica.breaker.is_open(now):
+                    self._start_trial(replica)
+            elif replica.breaker.needs_confirmation(now):
                 if not await self.catalog.is_running(replica.base_url):
                     self.record_result(replica, failed=True, is_proof=True)
             elif replica.breaker.is_open(now) and await self.catalog.is_reachable(replica.base_url):
@@ -455,7 +571,12 @@ class Upstream:
 
 
 class _Outgoing(NamedTuple):
-    """A request without its replica. `stream`: whether a stream is expected."""
+    """A request without its replica.
+
+    Attributes:
+        stream: whether a stream is expected.
+        model: of the request, if it is known.
+    """
 
     method: str
     path: str
@@ -464,6 +585,7 @@ class _Outgoing(NamedTuple):
     stream: bool
     timeouts: TimeoutsConfig
     delivery: Delivery
+    model: str | None = None
 
 
 def _client_error(error: BaseException | None) -> RouterError | None:

@@ -327,6 +327,7 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
         target.value: {
             "model": tier.model,
             "is_up": tier.up,
+            "problem": tier.problem,
             "in_flight": tier.count_in_flight(),
             "waiting": tier.queued,
         }

@@ -18,6 +18,7 @@ from proxy.metrics import Metrics
 from proxy.protocol import read_request, view_models
 from proxy.record import Target, new_request_id
 from proxy.storage import Store, StoreUnavailable, retry_until_written
+from proxy.upstream import Upstream
 from proxy.web.openapi import document
 from proxy.web.small_bodies import read_small_body
 
@@ -176,7 +177,11 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         "version": __version__,
         "router_model": snapshot.model_version,
         "tiers": {
-            target.value: {"model": tier.model, "is_up": tier.up}
+            target.value: {
+                "model": tier.model,
+                "is_up": tier.up,
+                "problem": tier.problem,
+            }
             for target, tier in snapshot.upstreams.items()
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,
@@ -223,15 +228,20 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
     parts: dict[str, object] = {
         "router_model": snapshot.model_version or "missing",
         "upstreams": {
-            target.value: {
-                "status": "up" if is_up else "down",
-                "model": snapshot.upstreams[target].model,
-            }
+            target.value: _tier_part(snapshot.upstreams[target], is_up=is_up)
             for target, is_up in zip(targets, up, strict=True)
         },
         "database": "ok" if store.healthy else "failing",
     }
     return parts, any(up)
+
+
+def _tier_part(tier: Upstream, *, is_up: bool) -> dict[str, str]:
+    """A tier's state; with its `problem` if it cannot answer although its server is up."""
+    part = {"status": "up" if is_up else "down", "model": tier.model}
+    if is_up and tier.problem is not None:
+        part["problem"] = tier.problem
+    return part
 
 
 def _entry(model_id: str, owner: str) -> dict[str, str | int]:

@@ -30,7 +30,7 @@ from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of, r
 
 OLLAMA = {
     "/api/version": whole(b'{"version":"0.32.6"}'),
-    "/api/ps": whole(b'{"models":[]}'),
+    "/api/ps": whole(b'{"models":[{"name":"phi3:latest"}]}'),
     "/api/show": whole(
         b'{"capabilities":["completion","tools","vision"],"model_info":{"phi3.context_length":131072}}'
     ),

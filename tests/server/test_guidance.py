@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fakes import FakeUpstream, whole
 from proxy.config import Secret, UpstreamConfig, UpstreamsConfig
 from proxy.server.guidance import setup_guidance
+from served import Served
 
 OLLAMA, OPENAI = "http://localhost:11434/v1", "https://api.openai.com/v1"
 UPSTREAMS = UpstreamsConfig(
@@ -91,3 +93,14 @@ def test_serve_prints_the_guidance_once_and_keeps_running(tmp_path: Path) -> Non
     assert text.count("No model can answer yet.") == 1
     assert "no answer from http://127.0.0.1:9/v1" in text
     assert "ollama pull phi3" in text
+
+
+async def test_the_start_table_names_a_missing_model(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.models = whole(b'{"data": [{"id": "llama3.2:3b"}]}')
+    local.native = {"/api/version": whole(b'{"version": "0.12.11"}')}
+    async with Served(tmp_path, local, cloud) as proxy:
+        table = proxy.log.decode().partition("hybrid-llm ")[2]
+        assert "it has no model phi3:latest; run: ollama pull phi3" in table
+        assert await proxy.stop() == 0

@@ -183,6 +183,7 @@ class LiveProxy:
         command: the first words of a command of the training pipeline.
         learning_seconds: between two checks whether self-calibration has enough judged pairs.
         probe_seconds: between two probes of a failed tier.
+        load_seconds: the time limit of loading a local model.
         head_seconds, body_limits: time limits for receiving a request.
         connection: other limits of a client's connection.
     """
@@ -200,12 +201,14 @@ class LiveProxy:
         command: Sequence[str] | None = None,
         learning_seconds: float | None = None,
         probe_seconds: float | None = None,
+        load_seconds: float | None = None,
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,
     ) -> None:
         from proxy.experiments.jobs import PIPELINE
         from proxy.server.app import Intervals, Proxy
+        from proxy.upstream.running_models import LOAD_SECONDS
         from proxy.upstream.transport import open_transport
 
         urls = [tier if isinstance(tier, str) else tier.base_url for tier in (local, cloud)]
@@ -222,6 +225,7 @@ class LiveProxy:
             shadow_model=candidate,
             transport=transport or open_transport,
             first_wait=0.002,
+            load_seconds=LOAD_SECONDS if load_seconds is None else load_seconds,
             intervals=Intervals(
                 watch=0.02,
                 quality=0.5,
@@ -375,6 +379,7 @@ class StartProxy(Protocol):
         candidate: Model | None = None,
         transport: OpenTransport | None = None,
         probe_seconds: float | None = None,
+        load_seconds: float | None = None,
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,

@@ -52,6 +52,24 @@ def test_a_refused_connection_opens_it_whoever_asked() -> None:
     assert breaker.record(9.0, failed=True, client="bad", is_proof=True)
 
 
+def test_an_answered_trial_closes_an_open_breaker() -> None:
+    breaker = seen("a")
+    assert list(fails(breaker, *["a"] * 5))[-1]
+    breaker.needs_answer = True
+    breaker.answer_trial()
+    assert (breaker.state(4.0), breaker.failures, breaker.needs_answer) == ("closed", 0, False)
+
+
+def test_an_answered_trial_leaves_the_failures_of_a_closed_breaker() -> None:
+    """The shortest request proves nothing about requests that are too much for the server."""
+    breaker = seen("a")
+    list(fails(breaker, *["a"] * 4))
+    breaker.needs_answer = True
+    breaker.answer_trial()
+    assert (breaker.failures, breaker.needs_answer) == (4, False)
+    assert list(fails(breaker, "a", start=4.0)) == [True]
+
+
 def test_a_success_takes_the_doubt_away_with_the_failures() -> None:
     breaker = seen("other")
     list(fails(breaker, "bad", "other", "bad", "bad"))

@@ -179,7 +179,9 @@ async def test_stalled_response_times_out(
 ) -> None:
     local.answer = VALID[stream]
     limit = FIRST_TOKEN if stream else TOTAL
-    proxy = await start(merge(ONE_AT_A_TIME, limit), local=relay.base_url)
+    proxy = await start(
+        merge(ONE_AT_A_TIME, limit), local=relay.base_url, load_seconds=SHORT_SECONDS
+    )
     relay.toxic = Deaf() if where == "half-open" else Freeze(position_in(local.answer, where))
     response = await ask(proxy, stream=stream)
     error = one_error(response)
@@ -202,7 +204,9 @@ async def test_stream_interrupted_after_content_ends_with_one_error(
     before = [step for step in answer if isinstance(step, bytes)][: 1 + len(FIRST_EVENTS)]
     size = len(b"".join(before)) + POSITIONS_AFTER_CONTENT[where]
     limits = IDLE if how is None else {}
-    proxy = await start(merge(ONE_AT_A_TIME, limits), local=relay.base_url)
+    proxy = await start(
+        merge(ONE_AT_A_TIME, limits), local=relay.base_url, load_seconds=SHORT_SECONDS
+    )
     relay.toxic = Freeze(size) if how is None else Cut(size, how, gate)
     response = await read_opening(proxy, gate, behind=FIRST_EVENTS[-1])
     error = one_error(response)
@@ -286,7 +290,9 @@ async def test_too_slow_response_times_out(
 ) -> None:
     many = openai_events(["word "] * 100)
     local.answer = chunked(*many) if stream else whole(BODY)
-    proxy = await start(merge(ONE_AT_A_TIME, limit), local=relay.base_url)
+    proxy = await start(
+        merge(ONE_AT_A_TIME, limit), local=relay.base_url, load_seconds=SHORT_SECONDS
+    )
     relay.toxic = toxic
     response = await ask(proxy, stream=stream)
     error = one_error(response)
@@ -444,7 +450,9 @@ async def test_local_network_fault_falls_back_to_the_cloud(
 ) -> None:
     local.answer = cloud.answer = VALID[stream]
     limits = FIRST_TOKEN if reason == FIRST_TOKEN_TIMEOUT else {}
-    proxy = await start(merge(ONE_AT_A_TIME, limits), local=relay.base_url)
+    proxy = await start(
+        merge(ONE_AT_A_TIME, limits), local=relay.base_url, load_seconds=SHORT_SECONDS
+    )
     relay.toxic = toxic(local.answer)
     response = await ask(proxy, stream=stream, model="auto")
     assert (response.status_code, response.content) == (200, EXPECTED[stream])

@@ -541,6 +541,128 @@ async def test_successful_probe_closes_the_breaker() -> None:
     assert tier.upstream.up
 
 
+class Wedged:
+    """A server that lists its models, and answers chats only while `works` is set.
+
+    Args:
+        makes_trials: whether the proxy itself sends the trial request.
+        sends_head: whether the head of a stream comes before the first token.
+    """
+
+    def __init__(self, *, makes_trials: bool, sends_head: bool = False) -> None:
+        self.clock = Clock()
+        self.works = asyncio.Event()
+        self.chats = 0
+        self._sends_head = sends_head
+        config = UpstreamConfig(
+            base_url="http://tier:1/v1", model="m", timeouts=TimeoutsConfig(first_token=0.01)
+        )
+        self.upstream = Upstream(
+            "local",
+            config,
+            transport=Transport(self._answer),
+            makes_trials=makes_trials,
+            clock=self.clock,
+        )
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/v1/models":
+            return httpx2.Response(200, stream=Pieces(b'{"data":[{"id":"m"}]}'))
+        self.chats += 1
+        if not self._sends_head:
+            await self.works.wait()
+        return httpx2.Response(200, stream=_Later(self.works))
+
+    async def time_out(self, times: int) -> None:
+        """Have this many streams wait in vain, a second apart."""
+        for _ in range(times):
+            self.clock.now += 1.0
+            with pytest.raises(UpstreamTimeout):
+                await self.ask()
+
+    async def ask(self) -> None:
+        response = await ask(self.upstream, stream=True)
+        try:
+            await response.next_chunk()
+            response.mark_started()
+        finally:
+            await response.close()
+
+    async def probe(self, seconds: float = 0.0) -> None:
+        self.clock.now += seconds
+        await self.upstream.probe_unhealthy()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+class _Later(Pieces):
+    def __init__(self, works: asyncio.Event) -> None:
+        super().__init__(b"hello")
+        self._works = works
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await self._works.wait()
+        yield b"hello"
+
+
+both_heads = pytest.mark.parametrize("sends_head", [False, True])
+
+
+@both_heads
+async def test_a_model_list_does_not_close_a_breaker_that_timeouts_opened(sends_head: bool) -> None:
+    server = Wedged(makes_trials=False, sends_head=sends_head)
+    await server.time_out(5)
+    for _ in range(10):
+        await server.probe()
+        assert server.upstream.is_unhealthy
+    assert server.chats == 5
+    server.works.set()
+    server.clock.now += FIRST_BACKOFF_SECONDS
+    await server.ask()  # a client's request is the trial
+    assert not server.upstream.is_unhealthy
+
+
+@both_heads
+async def test_one_timeout_is_enough_where_the_proxy_makes_the_trial(sends_head: bool) -> None:
+    server = Wedged(makes_trials=True, sends_head=sends_head)
+    await server.time_out(1)
+    for _ in range(10):
+        await server.probe(MAX_BACKOFF_SECONDS)
+        assert server.upstream.is_unhealthy
+    assert server.chats == 2  # one trial at a time
+    server.works.set()
+    await server.probe()
+    assert not server.upstream.is_unhealthy
+    assert server.upstream.up
+    await server.upstream.close()
+
+
+@both_heads
+async def test_no_client_makes_the_trial_in_place_of_the_proxy(sends_head: bool) -> None:
+    server = Wedged(makes_trials=True, sends_head=sends_head)
+    await server.time_out(5)
+    server.clock.now += 10 * MAX_BACKOFF_SECONDS
+    with pytest.raises(UpstreamUnreachable, match="unhealthy"):
+        await server.ask()
+    server.works.set()
+    await server.probe()
+    await server.ask()
+    await server.upstream.close()
+
+
+async def test_the_head_of_a_stream_is_no_answer() -> None:
+    server = Wedged(makes_trials=True, sends_head=True)
+    await server.time_out(1)
+    response = await ask(server.upstream, stream=True)
+    assert server.upstream.is_unhealthy
+    server.works.set()
+    assert await response.next_chunk() == b"hello"
+    response.mark_started()
+    assert not server.upstream.is_unhealthy
+    await response.close()
+    await server.upstream.close()
+
+
 async def test_interrupted_response_counts_as_a_failure_of_its_replica() -> None:
     async def broken(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, stream=Pieces(b"a", httpx2.ReadError("cut")))

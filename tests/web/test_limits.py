@@ -112,7 +112,7 @@ async def test_cloud_only_request_is_rejected_without_budget(
 ) -> None:
     local.native = {
         "/api/version": whole(b'{"version":"0.32.6"}'),
-        "/api/ps": whole(b'{"models":[]}'),
+        "/api/ps": whole(b'{"models":[{"name":"phi3:latest"}]}'),
         "/api/show": whole(b'{"capabilities":["completion"],"model_info":{}}'),
     }
     proxy = await start(with_budget(0, when_spent))

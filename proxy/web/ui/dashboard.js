@@ -104,14 +104,15 @@ function showFigures({ total, before, by, latency, tiers }) {
     decision ? `p95 ${ms(decision.ms.p95)}, p99 ${ms(decision.ms.p99)}` : '',
   )
   for (const tier of TIERS) {
-    const { is_up: isUp, model, in_flight: running, waiting } = tiers[tier]
+    const { is_up: isUp, problem, model, in_flight: running, waiting } = tiers[tier]
     const busy = waiting ? `${running} running, ${waiting} waiting` : `${running} running`
     const [text, tone] = {
       true: ['up', 'good'],
       false: ['down', 'bad'],
       null: ['not checked yet', ''],
     }[isUp]
-    figures[`${tier}Tier`].show(text, `${model} · ${busy}`, tone)
+    if (isUp && problem) figures[`${tier}Tier`].show('not ready', problem, 'bad')
+    else figures[`${tier}Tier`].show(text, `${model} · ${busy}`, tone)
   }
 }
 

@@ -13,6 +13,7 @@ const REASONS = {
   capability: 'needs a feature that the local model lacks',
   unhealthy: 'the other tier was unavailable',
   overload: 'the local tier was overloaded',
+  loading: 'the local model was being loaded',
   budget: 'the cloud budget was used up or paced',
   sticky: 'session affinity with its conversation',
   router_unavailable: 'no score was available',
