@@ -14,6 +14,7 @@ from proxy.gateway.relay import (
     StreamStart,
     read_rest,
     read_start,
+    require_answer,
 )
 from proxy.gateway.stream_observer import Rename, StreamObserver
 from proxy.protocol.endpoints import RESPONSES
@@ -97,6 +98,7 @@ async def _ask(
         )
         start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
         sent.start, sent.began_at = start, time.monotonic()
+        require_answer(response, start)
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

@@ -316,8 +316,7 @@ class DecisionMaker:
 
 def _lacks_key(cloud: Upstream) -> bool:
     """Whether requests would be refused for want of an API key, as far as is known."""
-    key = cloud.config.api_key
-    return cloud.up is False and (key is None or not key.reveal())
+    return cloud.up is False and not cloud.config.has_credentials
 
 
 def _suits_second_look(call: Call) -> bool:

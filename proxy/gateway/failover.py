@@ -29,6 +29,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from proxy.errors import (
+    NotAnAnswer,
     Overloaded,
     ResponseTooLarge,
     UpstreamAuthError,
@@ -79,10 +80,10 @@ def failure_of_error(error: UpstreamError) -> Failure:
     """The failure of an attempt without an answer, or with an interrupted one.
 
     A timeout is not retried, because it has already cost its wait; nor is a full queue, which is
-    the proxy's own.
+    the proxy's own; nor a success without an answer, which may be billed, and would come again.
     """
     may_retry = not isinstance(
-        error, UpstreamTimeout | UpstreamAuthError | ResponseTooLarge | Overloaded
+        error, NotAnAnswer | UpstreamTimeout | UpstreamAuthError | ResponseTooLarge | Overloaded
     )
     return Failure(error.code or error.type, may_retry=may_retry)
 

@@ -105,11 +105,16 @@ class ResponseWriter(Protocol):
 
 
 class CompleteResponse(NamedTuple):
-    """A complete answer, of which nothing was sent yet."""
+    """A complete answer, of which nothing was sent yet.
+
+    Attributes:
+        is_answer: whether a success is what the endpoint answers with.
+    """
 
     body: bytes
     view: AnswerView | None
     succeeded: bool
+    is_answer: bool = True
 
     @property
     def error(self) -> bytes | None:
@@ -178,6 +183,11 @@ class StreamStart(NamedTuple):
     is_whole: bool = False
 
     @property
+    def is_answer(self) -> bool:
+        """Whether it has output or a finish, is an error that clients know, or is yet unknown."""
+        return self.observer.is_answer or not self.observer.is_known
+
+    @property
     def size(self) -> int:
         """The characters of the text so far."""
         return len(self.observer.text)
@@ -207,8 +217,7 @@ async def read_start(
         rename: replaces the ids in a complete answer.
 
     Raises:
-        NotAnAnswer: a success status came with something else, such as the login page of a network,
-            an empty body, or a stream that says nothing.
+        NotAnAnswer: a success status came with a web page, such as the login page of a network.
         UpstreamError: the answer ended, was interrupted or timed out before that.
     """
     if not is_stream(response):
@@ -222,9 +231,8 @@ async def read_start(
         # Some servers send errors with status 200.
         failed = view is not None and view.failed and not view.is_bare_error
         succeeded = 200 <= response.status < 300 and not failed
-        if succeeded and (view is None or not endpoint.is_answer(view, body)):
-            raise _not_an_answer(response, body)
-        return CompleteResponse(body, view, succeeded=succeeded)
+        is_answer = not succeeded or (view is not None and endpoint.is_answer(view, body))
+        return CompleteResponse(body, view, succeeded=succeeded, is_answer=is_answer)
     if observer is None:  # the client did not ask for a stream
         observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
     held, latest = b"", b""
@@ -253,10 +261,7 @@ async def read_start(
             if comments or hold.is_due:
                 await hold.send(response, comments)
     response.mark_started()
-    held += latest
-    if observer.is_known and not observer.is_answer:
-        raise _not_an_answer(response, held)
-    return StreamStart(observer, held)
+    return StreamStart(observer, held + latest)
 
 
 async def read_rest(
@@ -308,7 +313,7 @@ async def relay_complete(
         settle: enters tokens and dollars into the record.
         note: called with the answer before the client gets it, because it may then continue it.
     """
-    body, view, succeeded = complete
+    body, view, succeeded, _ = complete
     await note(view)
     record.close_upstream()
     record.status = response.status
@@ -438,13 +443,20 @@ async def relay_untouched(
         record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
 
 
-def _not_an_answer(response: UpstreamReader, body: bytes) -> NotAnAnswer:
-    """The error for a success without an answer, with the server's words if they are an error's."""
+def require_answer(response: UpstreamReader, start: CompleteResponse | StreamStart) -> None:
+    """Check that a success is an answer: not an empty body, nor a stream that says nothing.
+
+    Raises:
+        NotAnAnswer: with the server's words, if they are those of an error.
+    """
+    if start.is_answer:
+        return
+    body = start.body if isinstance(start, CompleteResponse) else start.held
     name, refusal = response.upstream_name, read_refusal(body)
     words = f": {refusal.message[:MAX_QUOTED_CHARS]}" if refusal.is_api_error else "."
     logger.warning("%s upstream: status %d without an answer", name, response.status)
     response.fail()
-    return NotAnAnswer(
+    raise NotAnAnswer(
         f"The {name} upstream answered with status {response.status}, but without an answer{words}",
         upstream=name,
     )

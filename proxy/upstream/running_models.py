@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, Protocol
 
+from proxy.addresses import join_url, without_version
 from proxy.protocol.model_servers import MODEL_SERVERS, ModelServer
 from proxy.protocol.ollama import is_same_model
 
@@ -67,7 +68,7 @@ class RunningModels:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = f"{tier} upstream {base_url}"
-        self._root = base_url.removesuffix("/v1")
+        self._root = without_version(base_url)
         self._send = send
         self._load_seconds = load_seconds
         self._clock = clock
@@ -135,7 +136,7 @@ class RunningModels:
         self._unlisted -= {model for model in self._unlisted if self._lists(model)}
 
     async def _read(self, server: ModelServer) -> frozenset[str] | None:
-        response = await self._send("GET", self._root + server.list_path)
+        response = await self._send("GET", join_url(self._root, server.list_path))
         return server.read(response[1]) if response is not None and response[0] == 200 else None
 
     async def _load(self, model: str) -> None:
@@ -145,7 +146,7 @@ class RunningModels:
             logger.info("%s: loading %s", self._name, model)
             response = await self._send(
                 "POST",
-                self._root + self._server.load_path,
+                join_url(self._root, self._server.load_path),
                 self._server.load_body(model),
                 seconds=self._load_seconds,
             )

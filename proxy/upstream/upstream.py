@@ -399,7 +399,7 @@ class Upstream:
             replica.trial = asyncio.create_task(self._try(replica))
 
     async def _try(self, replica: Replica) -> None:
-        url, body = replica.base_url + "/chat/completions", shortest_chat(self.model)
+        url, body = join_url(replica.base_url, "/chat/completions"), shortest_chat(self.model)
         replica.breaker.start_request(self._clock())
         response = await self.catalog.send("POST", url, body, seconds=self._load_seconds)
         if response is None or response[0] >= 500:

@@ -51,6 +51,7 @@ PRICES = yaml.safe_load(
 )["models"]
 OTHER_MODELS = ("gpt-5-mini", "gpt-4o-2024-11-20")
 EMBEDDER = "text-embedding-3-small"
+VECTOR = {"object": "embedding", "index": 0, "embedding": [0.5]}
 PATHS = {
     "chat": "/v1/chat/completions",
     "responses": "/v1/responses",
@@ -139,7 +140,9 @@ class Script:
             "completion_tokens_details": {"reasoning_tokens": usage["reasoning"]},
         }
         if kind == "embeddings":
-            return whole(json.dumps({"object": "list", "data": [], "usage": reported}).encode())
+            return whole(
+                json.dumps({"object": "list", "data": [VECTOR], "usage": reported}).encode()
+            )
         if stream:
             last = chunk(usage=reported, service_tier=service_tier) | {"choices": []}
             return chunked(*openai_events()[:-2], event(last), DONE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeUpstream, chunked, openai_events, whole
+from fakes import FakeUpstream, answer_json, chunked, openai_events, whole
 from live import Samples, chat_body, check_agreement
 from served import Served, ask, children_of, until
 
@@ -54,7 +54,7 @@ async def test_rows_and_metrics_cover_all_workers(
 async def test_dead_worker_is_replaced_and_its_counts_are_kept(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    local.answer = whole(b'{"choices":[]}')
+    local.answer = whole(answer_json())
     async with Served(tmp_path, local, cloud, changes=TWO_WORKERS) as proxy:
         before = children_of(proxy.pid)
         for _ in range(20):
@@ -91,7 +91,7 @@ async def test_a_replaced_worker_does_not_open_a_proxy_with_keys(
 async def test_session_affinity_holds_across_workers(
     tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
-    local.answer = cloud.answer = whole(b'{"choices":[]}')
+    local.answer = cloud.answer = whole(answer_json())
     # A threshold of 0 would keep the requests local without the session.
     session = {"x-router-session": "one", "x-router-threshold": "0"}
     turns = [("user", "Hi"), ("assistant", "Hello"), ("user", "Prove it")]

@@ -106,7 +106,6 @@ def _without_timings(content: bytes) -> bytes:
     return b"".join(item for item in events if b'"timings"' not in item)
 
 
-@pytest.mark.xfail(strict=True, reason="they are in the chunk of the usage, which is taken out")
 async def test_timings_of_a_stream_reach_a_client_that_asks_for_no_usage(
     start: StartProxy, cloud: FakeUpstream
 ) -> None:

@@ -73,7 +73,6 @@ async def test_routed_and_forced_requests_are_answered(
     assert 0 < row["output_tokens"] <= 8
 
 
-@pytest.mark.xfail(strict=True, reason="they are in the chunk of the usage, which is taken out")
 async def test_timings_reach_a_client_that_asks_for_no_usage(proxy: LiveProxy) -> None:
     response = await proxy.chat(stream=True, max_tokens=8)
     timings = [item["timings"] for item in events_of(response) if "timings" in item]

@@ -40,6 +40,7 @@ from proxy.upstream.http1 import STALE_AFTER_SEND_SECONDS
 PRICES: Final = yaml.safe_load(
     (Path(__file__).parents[2] / "configs" / "pricing.yaml").read_text(encoding="utf-8")
 )["models"]
+VECTOR: Final = {"object": "embedding", "index": 0, "embedding": [0.5]}
 WORD: Final = " because"  # one token
 NUMBER_HEADER: Final = "x-client-request-id"  # which the proxy forwards
 PATHS: Final = {
@@ -528,7 +529,8 @@ def _body(request: Request, attempt: Attempt) -> list[Piece]:
         return _pieces_of(response_fields("".join(words), **fields))
     answer: dict[str, Any] = {"model": request.model.answers_as, "service_tier": attempt.tier}
     if request.kind == "embeddings":
-        return _pieces_of({"object": "list", "data": [], "usage": usage, "model": answer["model"]})
+        body = {"object": "list", "data": [VECTOR], "usage": usage, "model": answer["model"]}
+        return _pieces_of(body)
     if request.streams:
         return list(_chunks(request, attempt.words, answer, usage))
     return _pieces_of(
