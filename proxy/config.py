@@ -727,7 +727,8 @@ def _refuse_both_names(document: "_Document") -> None:
 def _decode_secret(kind: type, value: object) -> object:
     if not issubclass(kind, Secret) or not isinstance(value, str):
         # Numbers too: YAML has parsed them by then, and 0123 has lost its zero.
-        raise ValueError(f"Expected text, got `{type(value).__name__}`; put it in quotes")
+        advice = "" if isinstance(value, list | dict | None) else "; put it in quotes"
+        raise ValueError(f"Expected text, got `{type(value).__name__}`{advice}")
     text = value.strip()  # a mounted secret often ends with a newline
     if kind is Secret and not text.isprintable():
         raise ValueError("Contains a character that is not allowed in HTTP headers")

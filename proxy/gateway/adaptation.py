@@ -9,8 +9,8 @@ What else the local tier refuses, such as tools, images or a long prompt, goes t
 cloud accepts it, the local model is not asked for the like for a while.
 """
 
+import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -22,16 +22,25 @@ from proxy.gateway.relay import CompleteResponse, StreamStart
 from proxy.protocol import Fields
 from proxy.protocol.refusals import RENAMED, USAGE_FIELD, RefusedField, read_refusal
 from proxy.record import Reason, Target
-from proxy.routing import features_of, length_of
+from proxy.routing import LocalLimits, features_of
+from proxy.upstream import FEATURES_SECONDS
 
+logger = logging.getLogger(__name__)
+
+MAX_LOGGED_CHARS: Final = 300  # of a server's words
+MIN_TOKENS: Final = 1024  # no model has a shorter context: its error is about something else
 MAX_ADAPTATIONS: Final = 8  # of one request; servers name one field at a time
 _STATUSES: Final = frozenset({400, 422})
+_LOGPROBS: Final = frozenset({"logprobs", "top_logprobs"})  # that a second look asks for
 
 _raw_fields = msgspec.json.Decoder(Fields)
 
 
 class Adaptation:
-    """The bodies of one request to one tier, each without what the last answer has refused.
+    """The bodies of one request to one tier, each without what the last answers have refused.
+
+    What was refused is learned when the changed request has an answer: an error may repeat the
+    client's own words.
 
     Attributes:
         failure: why the other tier should answer, if the tier does not accept a field that the
@@ -46,19 +55,25 @@ class Adaptation:
         self._path = call.endpoint.path
         self._learned = call.snapshot.upstreams[target].learned
         self._may_change = call.record.reason is not Reason.FORCED
-        self._asks_for_usage = True
+        self._refused: list[RefusedField] = []
+        self._asks_for_usage = self._asks_for_logprobs = True
         self._left = MAX_ADAPTATIONS
         self._body = b""
 
     def body(self, change: Callable[[Fields], None] | None) -> bytes:
-        """The body to send now. The record gets the client's fields that it lacks."""
+        """The body to send now. The record gets the client's fields that it lacks.
+
+        Args:
+            change: asks for log-probabilities, if the proxy wants them.
+        """
         adapted: list[str] = []
         self._body = upstream_body(
             self._call,
             self._target,
             self._model,
-            change=change,
+            change=change if self._asks_for_logprobs else None,
             asks_for_usage=self._asks_for_usage,
+            refused=self._refused,
             adapted=adapted,
         )
         self._call.record.adapted = tuple(adapted)
@@ -78,33 +93,40 @@ class Adaptation:
         if status not in _STATUSES or not self._left:
             return True
         self._left -= 1
-        fields = await run_large(len(self._body), partial(_raw_fields.decode, self._body))
-        refused = read_refusal(start.error).fields_among(fields)
-        has_own_usage = self._asks_for_usage and self._has_own_usage(fields)
+        sent, given = await run_large(len(self._body) + len(self._call.body), self._read_fields)
+        refused = read_refusal(start.error).fields_among(sent)
+        own = {field.name for field in refused if field.name not in given}
+        if own & _LOGPROBS and self._asks_for_logprobs:
+            self._asks_for_logprobs = False
+            return False
+        has_own_usage = USAGE_FIELD.name in sent and USAGE_FIELD.name not in given
+        if USAGE_FIELD.name in own:
+            self._asks_for_usage = False
+            return False
         if not self._may_change:
-            refused = [field for field in refused if field == USAGE_FIELD and has_own_usage]
+            refused = []
         if not all(map(self._is_adaptable, refused)):
             self.failure = Failure("capability", may_retry=False, is_refusal=True)
             return True
         for field in refused:
-            self._learned.note_field(self._model, self._path, field)
             self._call.record.step("the %s tier does not accept %s", self._target, field.name)
+        self._refused += refused
         if refused:
             return False
         is_explained = failure is not None and failure.why != "refused"
         return is_explained or not (has_own_usage and self._withdraw_usage())
+
+    def _read_fields(self) -> tuple[Fields, Fields]:
+        """The fields as they were sent, and as the client gave them."""
+        return _raw_fields.decode(self._body), _raw_fields.decode(self._call.body)
 
     def _is_adaptable(self, field: RefusedField) -> bool:
         """Whether the request may be sent without a field, or with its other name."""
         other = RENAMED.get(field.name)
         if other is None:
             return field.is_optional
-        return RefusedField(other) not in self._learned.fields(self._model, self._path)
-
-    def _has_own_usage(self, fields: Fields) -> bool:
-        """Whether the proxy has added all of the stream options."""
-        name = USAGE_FIELD.name
-        return name in fields and name not in _raw_fields.decode(self._call.body)
+        known = [*self._refused, *self._learned.fields(self._model, self._path)]
+        return RefusedField(other) not in known
 
     def _withdraw_usage(self) -> bool:
         """Do not ask for the usage any more, unless the server is known to accept that.
@@ -118,32 +140,44 @@ class Adaptation:
         return True
 
     def _note_success(self, start: CompleteResponse | StreamStart) -> None:
-        """Learn from an answer what the server supports, and whether a stream reports its usage."""
+        """Learn from an answer what its server accepts, and what it had refused before."""
         call = self._call
+        if not self._asks_for_usage:
+            self._note_field(USAGE_FIELD)
+        elif isinstance(start, StreamStart) and b'"include_usage"' in self._body:
+            self._learned.note_usage(self._model, self._path)
+        for field in self._refused:
+            self._note_field(field)
+        if not self._asks_for_logprobs and self._learned.note_feature(self._model, "logprobs"):
+            _log_closed(self._model, "log-probabilities")
         if self._target is Target.LOCAL:
             features = features_of(call.request, call.record.turns or ())
             self._learned.note_supported(self._model, features)
-        if not isinstance(start, StreamStart) or not call.endpoint.usage_on_demand:
+
+    def _note_field(self, field: RefusedField) -> None:
+        if not field.may_be_learned:
             return
-        if self._asks_for_usage:
-            self._learned.note_usage(self._model, self._path)
-        else:
-            self._learned.note_field(self._model, self._path, USAGE_FIELD)
+        self._learned.note_field(self._model, self._path, field)
+        logger.info(
+            "%s upstream: %s does not accept the field %s; it is left out or renamed",
+            self._target,
+            self._model,
+            field.name,
+        )
 
 
-def read_local_refusal(
-    call: Call, failure: Failure, start: CompleteResponse | StreamStart | None
+async def read_local_refusal(
+    call: Call, start: CompleteResponse | StreamStart | None, limits: LocalLimits
 ) -> LocalRefusal | None:
     """What the local model refuses of a request, for `learn_refusal`."""
-    if not failure.is_refusal or start is None or start.error is None:
+    if start is None or start.error is None:
         return None
     assert call.record.model is not None  # it has answered
-    turns = call.record.turns or ()
     refusal = read_refusal(start.error)
     if refusal.is_about_length:
-        tokens = length_of(call.request, call.record)
-        return LocalRefusal(call.record.model, tokens=tokens)
-    features = refusal.features_among(features_of(call.request, turns))
+        tokens = await limits.measure(call.request, call.record)
+        return LocalRefusal(call.record.model, tokens=tokens) if tokens >= MIN_TOKENS else None
+    features = refusal.features_among(features_of(call.request, call.record.turns or ()))
     return LocalRefusal(call.record.model, features) if features else None
 
 
@@ -154,6 +188,41 @@ def learn_refusal(call: Call) -> None:
         return
     learned = call.snapshot.upstreams[Target.LOCAL].learned
     for feature in refusal.features:
-        learned.note_feature(refusal.model, feature)
+        if learned.note_feature(refusal.model, feature):
+            _log_closed(refusal.model, feature)
     if refusal.tokens is not None:
         learned.note_length(refusal.model, refusal.tokens)
+        _log_closed(refusal.model, f"{refusal.tokens} tokens")
+
+
+def _log_closed(model: str, what: str) -> None:
+    logger.warning(
+        "local upstream: %s refuses this: %s. Such requests go to the cloud for %g minutes",
+        model,
+        what,
+        FEATURES_SECONDS / 60,
+    )
+
+
+def log_refusal(
+    call: Call, failure: Failure, status: int, start: CompleteResponse | StreamStart | None
+) -> None:
+    """Log that a tier has refused a request, once in a while for each model and status.
+
+    With the server's words, unless prompts are not to be stored: they may repeat them.
+    """
+    target, model = call.record.target, call.record.model or ""
+    assert target is not None  # a tier has refused
+    if not call.snapshot.upstreams[target].learned.note_status(model, status):
+        return
+    words = ""
+    if start is not None and start.error and call.snapshot.config.storage.prompts == "full":
+        words = f": {read_refusal(start.error).message[:MAX_LOGGED_CHARS]}"
+    logger.warning(
+        "%s upstream: %s refused a request (status %d, %s), which the other tier answers%s",
+        target,
+        model,
+        status,
+        failure.why,
+        words,
+    )

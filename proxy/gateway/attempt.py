@@ -99,6 +99,7 @@ async def _ask(
         start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
         sent.start, sent.began_at = start, time.monotonic()
         require_answer(response, start)
+        response.succeed()
         check_credential(response.status, start.error, upstream=upstream.name)
         failure = failure_of_answer(
             response.status,

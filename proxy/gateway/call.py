@@ -20,7 +20,7 @@ from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
-from proxy.protocol.refusals import USAGE_FIELD, adapt_fields, note_changes
+from proxy.protocol.refusals import USAGE_FIELD, RefusedField, adapt_fields, note_changes
 from proxy.protocol.responses import (
     ResponsesRequest,
     parse_responses,
@@ -260,6 +260,7 @@ def upstream_body(
     *,
     change: Callable[[Fields], None] | None = None,
     asks_for_usage: bool = True,
+    refused: Sequence[RefusedField] = (),
     adapted: list[str] | None = None,
 ) -> bytes:
     """The request body for a tier, without the fields that its server is known to refuse.
@@ -267,11 +268,12 @@ def upstream_body(
     Args:
         change: changes the fields at last.
         asks_for_usage: whether a stream is asked for its usage, if its server accepts that.
+        refused: further fields that its server refuses.
         adapted: gets the client's fields that were renamed or left out.
     """
     body, request, endpoint = call.body, call.request, call.endpoint
     upstream = call.snapshot.upstreams[target]
-    refused = upstream.learned.fields(model, endpoint.path)
+    refused = [*upstream.learned.fields(model, endpoint.path), *refused]
     changes: list[Callable[[Fields], None]] = []
     if endpoint.adapt is not None and upstream.catalog.capabilities.needs_adapting:
         changes.append(endpoint.adapt)

@@ -163,10 +163,6 @@ class DecisionMaker:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
             limit = await self._local_limits.check(request, call.capabilities, record)
-        if limit is None and preference.target is None:
-            limit = self._local_limits.check_learned(
-                request, local.learned, model=local.model, record=record
-            )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)
@@ -203,7 +199,7 @@ class DecisionMaker:
                 record.session_id = None  # the answer does not move the conversation it is about
             elif decision.reason is not Reason.RULE:
                 decision = await self._apply_affinity(call, decision)
-            decision = self._avoid_unavailable(call, decision)
+            decision = await self._avoid_unavailable(call, decision)
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
             may_stay_local = _may_stay_local(preference, limit, snapshot.config)
@@ -279,39 +275,47 @@ class DecisionMaker:
         model = call.snapshot.upstreams[previous].model
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)
 
-    def _avoid_unavailable(self, call: Call, decision: Decision) -> Decision:
-        """Choose the other tier if the chosen tier is unhealthy, or is local and overloaded, or has
-        yet to load its model.
+    async def _avoid_unavailable(self, call: Call, decision: Decision) -> Decision:
+        """Choose the other tier if the chosen one is unhealthy, or cannot answer as things are.
 
         The decision stays if the other tier is unhealthy, too.
         """
-        snapshot = call.snapshot
-        routing = snapshot.config.routing
-        chosen = snapshot.upstreams[decision.target]
-        other = snapshot.upstreams[decision.target.other]
+        upstreams = call.snapshot.upstreams
+        chosen, other = upstreams[decision.target], upstreams[decision.target.other]
         if other.is_unhealthy:
             return decision
         reason = None
-        if chosen.is_unhealthy and routing.fallback:
+        if chosen.is_unhealthy and call.snapshot.config.routing.fallback:
             reason = Reason.UNHEALTHY
-        elif (
-            decision.target is Target.LOCAL
-            and routing.fallback
-            and chosen.is_cold(decision.model)
-            and not _lacks_key(other)
-        ):
-            can_load = call.is_preview or chosen.load(decision.model)
-            reason = Reason.LOADING if can_load else Reason.UNHEALTHY
-        elif (
-            decision.target is Target.LOCAL
-            and decision.reason is not Reason.BUDGET  # pacing would spend what it saves
-            and routing.spill_when_busy
-            and chosen.expected_wait > self._spill_after_seconds
-        ):
-            reason = Reason.OVERLOAD
+        elif decision.target is Target.LOCAL:
+            reason = await self._why_not_local(call, decision)
         if reason is None:
             return decision
         return decision._replace(target=decision.target.other, reason=reason, model=other.model)
+
+    async def _why_not_local(self, call: Call, decision: Decision) -> Reason | None:
+        """Why a request should not wait for the healthy local tier, although it was chosen."""
+        routing = call.snapshot.config.routing
+        local = call.snapshot.upstreams[Target.LOCAL]
+        if routing.fallback and not _lacks_key(call.snapshot.upstreams[Target.CLOUD]):
+            refused = await self._local_limits.check_learned(
+                call.request, local.learned, model=decision.model, record=call.record
+            )
+            if refused is not None:
+                return refused
+            if local.is_cold(decision.model) and not _must_wait(decision):
+                can_load = call.is_preview or local.load(decision.model)
+                return Reason.LOADING if can_load else Reason.UNHEALTHY
+        # Pacing would spend what it saves.
+        may_spill = routing.spill_when_busy and decision.reason is not Reason.BUDGET
+        if may_spill and local.expected_wait > self._spill_after_seconds:
+            return Reason.OVERLOAD
+        return None
+
+
+def _must_wait(decision: Decision) -> bool:
+    """Whether a request waits for a load: a rule, a budget or the client wants no cloud for it."""
+    return decision.reason in (Reason.RULE, Reason.BUDGET) or decision.threshold == 0
 
 
 def _lacks_key(cloud: Upstream) -> bool:

@@ -27,7 +27,7 @@ from proxy.errors import (
     RouterError,
     ServerStopping,
 )
-from proxy.gateway.adaptation import learn_refusal, read_local_refusal
+from proxy.gateway.adaptation import learn_refusal, log_refusal, read_local_refusal
 from proxy.gateway.answer_checks import check_attempt, check_stream
 from proxy.gateway.attempt import Attempt, open_upstream
 from proxy.gateway.bookkeeping import Bookkeeping
@@ -50,6 +50,7 @@ from proxy.gateway.relay import (
     StreamStart,
     error_code_of,
     error_of_complete,
+    not_an_answer,
     relay_complete,
     relay_stream,
 )
@@ -101,7 +102,7 @@ class Gateway:
         self._idle = asyncio.Event()
         self._retry_budget = RetryBudget()
         self._reservations = Reservations(limits.spending, clock=clock)
-        local_limits = LocalLimits(tokens)
+        self._local_limits = local_limits = LocalLimits(tokens)
         self._decisions = DecisionMaker(
             reservations=self._reservations,
             limits=limits,
@@ -173,7 +174,7 @@ class Gateway:
             if isinstance(step, Retry):
                 step = await self._wait_to_retry(call, plan, step, target, model)
             if step is not None:
-                target, model = self._fall_back(call, target, attempt)
+                target, model = await self._fall_back(call, target, attempt)
 
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
@@ -381,12 +382,14 @@ class Gateway:
         await asyncio.sleep(retry.seconds)
         return None
 
-    def _fall_back(self, call: Call, target: Target, attempt: Attempt) -> tuple[Target, str]:
+    async def _fall_back(self, call: Call, target: Target, attempt: Attempt) -> tuple[Target, str]:
         """Move a request to the other tier. Returns the tier and its model."""
         failure, record = attempt.failure, call.record
         assert failure is not None  # an answer needs no fallback
-        if target is Target.LOCAL:
-            call.refusal = read_local_refusal(call, failure, attempt.start)
+        if failure.is_refusal and attempt.response is not None:
+            log_refusal(call, failure, attempt.response.status, attempt.start)
+            if target is Target.LOCAL:
+                call.refusal = await read_local_refusal(call, attempt.start, self._local_limits)
         record.fallback_from, record.fallback_why = target, failure.why
         if target.other is Target.LOCAL:
             self._release_unspent(call)
@@ -439,6 +442,8 @@ class Gateway:
             raise name_earlier_failure(error, record)
         if isinstance(start, CompleteResponse) and exchange.started:
             raise name_earlier_failure(error_of_complete(response, start), record)
+        if not start.is_answer and isinstance(start, CompleteResponse):  # OpenAI's clients
+            raise name_earlier_failure(not_an_answer(response, start), record)  # would misread it
         view = start.view if isinstance(start, CompleteResponse) else None
         is_pending = isinstance(view, ResponseView) and view.is_pending
 

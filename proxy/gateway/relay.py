@@ -108,7 +108,7 @@ class CompleteResponse(NamedTuple):
     """A complete answer, of which nothing was sent yet.
 
     Attributes:
-        is_answer: whether a success is what the endpoint answers with.
+        is_answer: whether a success status came with what the endpoint answers with.
     """
 
     body: bytes
@@ -228,10 +228,11 @@ async def read_start(
         if rename is not None:
             body = await run_large(len(body), partial(rename, body, body))
         view = endpoint.view(body)
-        # Some servers send errors with status 200.
+        is_success = 200 <= response.status < 300
+        is_answer = not is_success or (view is not None and endpoint.is_answer(view, body))
+        # Some servers send errors with status 200. A response may be complete and have failed.
         failed = view is not None and view.failed and not view.is_bare_error
-        succeeded = 200 <= response.status < 300 and not failed
-        is_answer = not succeeded or (view is not None and endpoint.is_answer(view, body))
+        succeeded = is_success and not failed
         return CompleteResponse(body, view, succeeded=succeeded, is_answer=is_answer)
     if observer is None:  # the client did not ask for a stream
         observer = StreamObserver(endpoint, strip_usage=False, rename=rename)
@@ -447,16 +448,20 @@ def require_answer(response: UpstreamReader, start: CompleteResponse | StreamSta
     """Check that a success is an answer: not an empty body, nor a stream that says nothing.
 
     Raises:
-        NotAnAnswer: with the server's words, if they are those of an error.
+        NotAnAnswer: it is neither an answer nor an error.
     """
-    if start.is_answer:
-        return
+    if not start.is_answer and start.error is None:
+        raise not_an_answer(response, start)
+
+
+def not_an_answer(response: UpstreamReader, start: CompleteResponse | StreamStart) -> NotAnAnswer:
+    """The error for a success status without an answer."""
     body = start.body if isinstance(start, CompleteResponse) else start.held
     name, refusal = response.upstream_name, read_refusal(body)
     words = f": {refusal.message[:MAX_QUOTED_CHARS]}" if refusal.is_api_error else "."
     logger.warning("%s upstream: status %d without an answer", name, response.status)
     response.fail()
-    raise NotAnAnswer(
+    return NotAnAnswer(
         f"The {name} upstream answered with status {response.status}, but without an answer{words}",
         upstream=name,
     )

@@ -271,4 +271,7 @@ def _logprob_reader(call: Call) -> LogprobReader | None:
         return None
     if not call.capabilities.has_logprobs:
         return None
+    local = call.snapshot.upstreams[Target.LOCAL]
+    if "logprobs" in local.learned.features(local.model):
+        return None
     return LogprobReader(removes="logprobs" not in call.request.needs)

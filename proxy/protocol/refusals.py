@@ -9,15 +9,20 @@ as named in tests/servers.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from proxy.protocol.fields import Fields
+from proxy.protocol.fields import Fields, read_text
 from proxy.protocol.views import UNREADABLE
 
-MAX_ERROR_BYTES: Final = 2**16  # of an error that is read; servers may echo the request
+MAX_ERROR_BYTES: Final = 2**16  # of an error that is read; servers may repeat the request
+MAX_MESSAGE_CHARS: Final = 4096
+MAX_SENTENCES: Final = 32
+MAX_FIELD_NAME_CHARS: Final = 64
+MAX_FIELD_VALUE_BYTES: Final = 256
+MIN_REPEATED_CHARS: Final = 16  # of the request's texts that an error may repeat
 
 # A limit of the answer has two names: the newer one is OpenAI's for reasoning models.
 RENAMED: Final = {
@@ -48,9 +53,6 @@ _MEANINGFUL: Final = re.compile(
     r"|image|video|search|prediction|store|previous|conversation|include|background|document"
     r"|context|max_|limit|template|lora|adapter|plugin|route|fallback|language|voice"
 )
-# Numbers of which a server has one value only: other values are refused likewise.
-_SAMPLING: Final = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
-
 _UNKNOWN_CODES: Final = frozenset({"unknown_parameter", "extra_forbidden", "unknown_field"})
 _VALUE_CODES: Final = frozenset({"unsupported_value"})
 _CODES: Final = _UNKNOWN_CODES | _VALUE_CODES | {"unsupported_parameter"}
@@ -83,17 +85,22 @@ _FEATURE_WORDS: Final = {
     "order of roles": r"alternat|roles? must|first message|order of|user/assistant|consecutive",
     "assistant last": r"prefill|assistant messages?\b|last message|final message",
 }
+# The fields that an error about the length may name.
+_LONG_FIELDS: Final = frozenset("messages input prompt max_tokens max_completion_tokens".split())
 _TOO_LONG: Final = re.compile(
-    r"context_length_exceeded|context[ _](?:length|window|size)|too many tokens|too long"
-    r"|maximum model length|exceed\w* .{0,40}(?:context|tokens|length)|max_new_tokens.{0,40}<="
+    r"context_length_exceeded|context[ _](?:length|window|size)|too many tokens"
+    r"|(?:prompt|input|context|request|conversation|messages?) (?:is |are )?too long"
+    r"|maximum model length|exceed(?:s|ed|ing)?\b.{0,40}(?:context|tokens|length)"
+    r"|max_new_tokens.{0,40}<="
     r"|must have less than .{0,20}tokens|longer than the maximum"
     r"|max(?:imum)?[ _](?:input|prompt|sequence|context|total)[ _-]?(?:length|tokens|size)",
     re.IGNORECASE,
 )
-_ONE_VALUE: Final = re.compile(r"unsupported value|does not support \S+ with", re.IGNORECASE)
+_ONE_VALUE: Final = re.compile(r"\bvalues?\b|does not support \S+ with", re.IGNORECASE)
+# The server has one value of the field only, so that others are refused likewise.
+_DEFAULT_ONLY: Final = re.compile(r"only the default", re.IGNORECASE)
 _SENTENCE_END: Final = re.compile(r"(?<=[.;!?])\s+|\n")
-# Words that a sentence may use for something else than a field, unless they stand out like one.
-_STANDS_OUT: Final = r"""(?:^|["'`]|[:,(]\s*)"""
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
 
 _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 32
@@ -116,6 +123,12 @@ class RefusedField(NamedTuple):
     def is_optional(self) -> bool:
         """Whether the answer without the field is still the one that was asked for."""
         return self.name in _OPTIONAL or _MEANINGFUL.search(self.name) is None
+
+    @property
+    def may_be_learned(self) -> bool:
+        """Whether it is small enough to be remembered."""
+        is_small = self.value is None or len(self.value) <= MAX_FIELD_VALUE_BYTES
+        return is_small and len(self.name) <= MAX_FIELD_NAME_CHARS
 
 
 USAGE_FIELD: Final = RefusedField("stream_options")  # by which the proxy asks for usage
@@ -143,8 +156,14 @@ class Refusal(NamedTuple):
         by_code = [(code, param) for code, param in self.codes if code in _CODES and param]
         if not by_code:
             return list(dict.fromkeys(self._fields_by_words(sent)))
+        is_default = _DEFAULT_ONLY.search(self.message) is not None
         return [
-            _refused(_root(param), sent, is_value=code in _VALUE_CODES)
+            _refused(
+                _root(param),
+                sent,
+                is_value=code in _VALUE_CODES and not is_default,
+                is_nested=param != _root(param),
+            )
             for code, param in dict.fromkeys(by_code)
             if _root(param) in sent and _is_about_field(code, param)
         ]
@@ -152,6 +171,8 @@ class Refusal(NamedTuple):
     @property
     def is_about_length(self) -> bool:
         """Whether the request is too long for the model."""
+        if any(param and _root(param) not in _LONG_FIELDS for _, param in self.codes):
+            return False
         text = "\n".join([self.message, *(code for code, _ in self.codes)])
         return _TOO_LONG.search(text) is not None
 
@@ -167,12 +188,20 @@ class Refusal(NamedTuple):
         ]
 
     def _fields_by_words(self, sent: Fields) -> Iterator[RefusedField]:
-        for sentence in _SENTENCE_END.split(self.message):
+        named = {_root(param) for _, param in self.codes if param}
+        names = {
+            spelling: name
+            for name in sent
+            if (not named or name in named) and len(name) <= MAX_FIELD_NAME_CHARS
+            for spelling in (name, _camel_case(name))
+        }
+        message = _without_values(self.message, sent)
+        for sentence in _SENTENCE_END.split(message, MAX_SENTENCES)[:MAX_SENTENCES]:
             if _NOT_ACCEPTED.search(sentence):
-                is_value = _ONE_VALUE.search(sentence) is not None
-                for name in sent:
-                    if _mentions(sentence, name):
-                        yield _refused(name, sent, is_value=is_value)
+                is_default = _DEFAULT_ONLY.search(message) is not None
+                is_value = _ONE_VALUE.search(sentence) is not None and not is_default
+                for name in _mentioned(sentence, names):
+                    yield _refused(name, sent, is_value=is_value)
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -186,7 +215,7 @@ def read_refusal(body: bytes) -> Refusal:
     codes: list[tuple[str, str]] = []
     _collect(error, messages, codes)
     is_api_error = isinstance(error, dict) and bool(messages)
-    return Refusal("\n".join(messages), tuple(codes), is_api_error)
+    return Refusal("\n".join(messages)[:MAX_MESSAGE_CHARS], tuple(codes), is_api_error)
 
 
 def adapt_fields(fields: Fields, *, refused: Iterable[RefusedField]) -> None:
@@ -254,16 +283,35 @@ def _is_about_field(code: str, param: str) -> bool:
     return code not in _UNKNOWN_CODES or param == name or RefusedField(name).is_optional
 
 
-def _refused(name: str, sent: Fields, *, is_value: bool) -> RefusedField:
-    by_value = is_value and name not in _SAMPLING
-    return RefusedField(name, bytes(sent[name]) if by_value else None)
+def _refused(name: str, sent: Fields, *, is_value: bool, is_nested: bool = False) -> RefusedField:
+    return RefusedField(name, bytes(sent[name]) if is_value or is_nested else None)
 
 
-def _mentions(sentence: str, name: str) -> bool:
-    """Whether a sentence names a field, also in camel case as some servers do."""
-    is_word = "_" not in name and name != "temperature"
-    before = _STANDS_OUT if is_word else r"(?<!\w)"
+def _without_values(message: str, sent: Fields) -> str:
+    """The message without the texts of the request that it repeats: they are not its words."""
+    for raw in sent.values():
+        if MIN_REPEATED_CHARS <= len(raw) <= MAX_MESSAGE_CHARS and (text := read_text(raw)):
+            message = message.replace(text, "")
+    return message
+
+
+def _mentioned(sentence: str, names: Mapping[str, str]) -> Iterator[str]:
+    """The fields that a sentence names, also in camel case as some servers do.
+
+    Args:
+        names: of the fields, by their spellings.
+    """
+    for word in _WORD.finditer(sentence):
+        name = names.get(word[0])
+        if name is None:
+            continue
+        # Other names are also words, unless they stand out like names.
+        before = sentence[: word.start()].rstrip(" ")
+        stands_out = not before or before[-1] in ":,(" or sentence[word.start() - 1] in "\"'`"
+        if "_" in name or name == "temperature" or stands_out:
+            yield name
+
+
+def _camel_case(name: str) -> str:
     first, *others = name.split("_")
-    camel_case = first + "".join(word.capitalize() for word in others)
-    pattern = rf"{before}(?:{re.escape(name)}|{re.escape(camel_case)})(?!\w)"
-    return re.search(pattern, sentence) is not None
+    return first + "".join(word.capitalize() for word in others)

@@ -3,7 +3,7 @@
 This package does not send requests and does not know what an answer costs.
 """
 
-from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of, length_of
+from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
 from proxy.routing.router import (
     Decision,
     Model,
@@ -30,7 +30,6 @@ __all__ = [
     "ShadowRouter",
     "Verifier",
     "features_of",
-    "length_of",
     "read_headers",
     "wants_no_store",
 ]

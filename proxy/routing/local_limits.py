@@ -55,13 +55,6 @@ def features_of(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> li
     return features
 
 
-def length_of(request: RoutingRequest, record: CallRecord) -> int:
-    """The estimated tokens of a request with its answer, to compare requests with each other."""
-    chars = sum(len(text) for _, text in record.turns or ()) + request.tool_chars
-    answer = request.answer_tokens or CONTEXT_ANSWER_TOKENS
-    return chars // _CHARS_PER_SCHEMA_TOKEN + request.images * _IMAGE_TOKENS + answer
-
-
 class LocalLimits:
     """Checks requests against the local model's limits, and learns how it counts tokens."""
 
@@ -110,23 +103,28 @@ class LocalLimits:
             ),
         )
 
-    def check_learned(
+    async def check_learned(
         self, request: RoutingRequest, learned: Learned, *, model: str, record: CallRecord
-    ) -> LimitExceeded | None:
-        """The limit by which the model has refused a request like this one."""
+    ) -> Reason | None:
+        """Why the model would refuse a request, by what it has refused lately."""
+        turns = record.turns or ()
         features = learned.features(model)
-        if features and (known := features.intersection(features_of(request, record.turns or ()))):
-            return LimitExceeded(
-                Reason.CAPABILITY,
-                InvalidRequest(f"The local model has refused this lately: {min(known)}."),
-            )
+        if features and (known := features.intersection(features_of(request, turns))):
+            record.step("the local model has refused this lately: %s", min(known))
+            return Reason.CAPABILITY
         max_length = learned.max_length(model)
-        if max_length is not None and length_of(request, record) >= max_length:
-            return LimitExceeded(
-                Reason.CONTEXT,
-                InvalidRequest("The local model has refused a request of this length lately."),
-            )
-        return None
+        if max_length is None or _upper_bound(request, turns) + _room(request) < max_length:
+            return None
+        if await self.measure(request, record) < max_length:
+            return None
+        record.step("the local model has refused %d tokens lately", max_length)
+        return Reason.CONTEXT
+
+    async def measure(self, request: RoutingRequest, record: CallRecord) -> int:
+        """The tokens of a request with its answer and images, about."""
+        await self._tokens.ready()
+        schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
+        return self._tokens.count_messages(record.turns or ()) + schema + _room(request)
 
     def was_truncated(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model truncated the prompt, or the answer filled its context."""
@@ -147,6 +145,11 @@ class LocalLimits:
         if counted is not None:
             self._correction.observe(counted=counted, reported=prompt)
         return False
+
+
+def _room(request: RoutingRequest) -> int:
+    """The tokens of an answer and of the images."""
+    return (request.answer_tokens or CONTEXT_ANSWER_TOKENS) + request.images * _IMAGE_TOKENS
 
 
 def _upper_bound(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> float:

@@ -173,10 +173,10 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
     for target in Target:
         upstream = snapshot.upstreams[target]
-        state = "up" if upstream.up else "unreachable, or the API key was rejected"
+        state = "up" if upstream.up else "down"
         line = f"{upstream.model} at {upstream.address}: {state}"
         table.add_row(target.value, escape(printable(line)))
-        if upstream.up and upstream.problem is not None:
+        if upstream.problem is not None:
             table.add_row("", escape(printable(upstream.problem)))
     table.add_row("rows", escape(printable(str(proxy.config.storage.url))))
     table.add_row("base_url", f"http://{host}:{address[1]}/v1")

@@ -13,15 +13,16 @@ from typing import Final
 import httpx2
 
 from proxy.addresses import join_url, without_version
-from proxy.config import UpstreamConfig
+from proxy.config import ConfigError, UpstreamConfig
 from proxy.protocol import view_models
-from proxy.protocol.ollama import is_same_model, pull_command
+from proxy.protocol.ollama import find_model, is_same_model, pull_command
 from proxy.upstream.capabilities import (
     Capabilities,
     common_capabilities,
     configured_capabilities,
     detect_capabilities,
 )
+from proxy.upstream.environment import environment_proxy
 from proxy.upstream.response import TRANSPORT_ERRORS, decode_body, describe_error
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class ModelCatalog:
         self.capabilities = configured_capabilities(config)
         self.is_stale = True
         self.problem: str | None = None
+        self.list_problem: str | None = None
         self._other_capabilities: dict[str, Capabilities] = {}  # of models that are not configured
         self._failures = 0
         self._name = name
@@ -83,6 +85,10 @@ class ModelCatalog:
     def known_names(self) -> frozenset[str] | None:
         """The server's models; None before its list has been read."""
         return self.names if self.is_listed else None
+
+    def lacks(self, model: str) -> bool:
+        """Whether the server has listed its models, and this one is not among them."""
+        return self.is_listed and find_model(model, self.names) is None
 
     def mark_stale(self) -> None:
         """Record a failure of the server: another server may answer from now on."""
@@ -157,9 +163,13 @@ class ModelCatalog:
         return response is not None and response[0] < 500
 
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
-        body = await self.fetch("GET", join_url(base_url, "/models"))
+        response = await self.send("GET", join_url(base_url, "/models"))
         # Login pages and other servers also answer with success.
-        return body if body is not None and view_models(body) is not None else None
+        if response is None or response[0] != 200 or view_models(response[1]) is None:
+            self.list_problem = _why_no_list(base_url, response)
+            return None
+        self.list_problem = None
+        return response[1]
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
@@ -215,6 +225,23 @@ def _missing_model(model: str, names: Collection[str], server: Capabilities) -> 
     listed = ", ".join(name[:_MAX_NAME_CHARS] for name in sorted(names)[:_MAX_LISTED])
     more = " and others" if len(names) > _MAX_LISTED else ""
     return f"it does not list the model {model}, but {listed}{more}"
+
+
+def _why_no_list(base_url: str, response: tuple[int, bytes] | None) -> str:
+    """Why a server gave no list of its models. Addresses are not named: anybody may read this."""
+    try:
+        way = " through the proxy of the environment" if environment_proxy(base_url) else ""
+    except ConfigError:  # a variable was changed; the transport is open already
+        way = ""
+    match response:
+        case None:
+            return f"it cannot be reached{way}"
+        case (401 | 403 | 407 as status, _):
+            return f"it refuses the credentials{way}: status {status}"
+        case (200, _):
+            return f"it has no list of models{way}, but answers with something else"
+        case (status, _):
+            return f"it has no list of models{way}: status {status}"
 
 
 class _NativeApi:

@@ -32,6 +32,9 @@ class _Memory(Generic[T]):
             del self._until[next(iter(self._until))]
         self._until[entry] = self._clock() + self._seconds
 
+    def clear(self) -> None:
+        self._until.clear()
+
     def discard(self, entry: T) -> None:
         self._until.pop(entry, None)
 
@@ -57,6 +60,7 @@ class Learned:
         self._usage: _Memory[tuple[str, str]] = _Memory(FIELDS_SECONDS, clock)
         self._features: _Memory[tuple[str, str]] = _Memory(FEATURES_SECONDS, clock)
         self._supported: _Memory[tuple[str, str]] = _Memory(FIELDS_SECONDS, clock)
+        self._statuses: _Memory[tuple[str, int]] = _Memory(FEATURES_SECONDS, clock)
         self._lengths: _Memory[tuple[str, int]] = _Memory(FEATURES_SECONDS, clock)
 
     def note_field(self, model: str, path: str, field: RefusedField) -> None:
@@ -75,13 +79,35 @@ class Learned:
         """Whether a model is known to accept the request for a stream's usage."""
         return (model, path) in self._usage
 
-    def note_feature(self, model: str, feature: str) -> None:
+    def note_feature(self, model: str, feature: str) -> bool:
         """Learn that a model has refused a feature of requests.
 
         If it has answered a request with this feature, it refuses another thing, or the values.
+        Returns whether the feature counts as refused from now on.
         """
-        if (model, feature) not in self._supported:
-            self._features.add((model, feature))
+        if (model, feature) in self._supported:
+            return False
+        self._features.add((model, feature))
+        return True
+
+    def note_status(self, model: str, status: int) -> bool:
+        """Note a refusal. Returns whether it is the first with this status for a while."""
+        if (model, status) in self._statuses:
+            return False
+        self._statuses.add((model, status))
+        return True
+
+    def forget(self) -> None:
+        """Forget everything: another server may answer now."""
+        for memory in (
+            self._fields,
+            self._usage,
+            self._features,
+            self._supported,
+            self._statuses,
+            self._lengths,
+        ):
+            memory.clear()
 
     def note_supported(self, model: str, features: Iterable[str]) -> None:
         """Learn that a model has answered a request with these features."""

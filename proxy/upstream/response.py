@@ -63,6 +63,7 @@ class UpstreamResponse:
         "_first_token_seconds",
         "_idle_seconds",
         "_is_closed",
+        "_is_counted",
         "_is_excused",
         "_is_started",
         "_limit_at",
@@ -109,7 +110,7 @@ class UpstreamResponse:
         self._on_close = on_close
         self._is_started = False
         self._is_closed = False
-        self._is_excused = False
+        self._is_counted = self._is_excused = False
         self._chunks: AsyncIterator[bytes] | None = None
         self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
@@ -119,8 +120,12 @@ class UpstreamResponse:
 
     def mark_started(self) -> None:
         """The first output has arrived: from now on the idle timeout applies."""
-        is_first, self._is_started, self._limit_at = not self._is_started, True, NEVER
-        if is_first and self._deadline is not None and self.status < 500:
+        self._is_started, self._limit_at = True, NEVER
+
+    def succeed(self) -> None:
+        """Count the response as an answer of its replica, unless it is a server error."""
+        if self.status < 500 and not self._is_counted:
+            self._is_counted = True
             self._on_result(False)
 
     @property
@@ -252,6 +257,7 @@ class UpstreamResponse:
     def fail(self) -> None:
         """Count the response as a failure of its replica: it cannot be used."""
         if not self._is_closed:
+            self._is_counted = True
             self._on_result(True)
 
     async def read(self) -> bytes:
@@ -289,6 +295,8 @@ class UpstreamResponse:
             return
         if self.status >= 500:
             self._on_result(not self._is_excused)
+        elif self._deadline is None:  # the head of a stream is no answer: some send it at once
+            self.succeed()
         self._is_closed = True
         self._on_close()
         if self._deadline is not None:

@@ -190,10 +190,12 @@ class Upstream:
 
     @property
     def problem(self) -> str | None:
-        """What keeps the tier from answering although its server is up; None if nothing is known.
+        """What keeps the tier from answering; None if nothing is known.
 
         With the remedy, if the server does not list the configured model.
         """
+        if not self.up:
+            return self.catalog.list_problem
         if self.catalog.problem is not None:
             return self.catalog.problem
         if all(replica.breaker.needs_answer for replica in self._replicas):
@@ -203,7 +205,12 @@ class Upstream:
         return None
 
     def is_cold(self, model: str) -> bool:
-        """Whether no available replica has a model loaded, as far as is known."""
+        """Whether no available replica has a model loaded, as far as is known.
+
+        A model that the server does not list cannot be loaded: a request tells why.
+        """
+        if self.catalog.lacks(model):
+            return False
         available = self._available(self._replicas)
         return bool(available) and all(replica.models.is_cold(model) for replica in available)
 
@@ -212,6 +219,8 @@ class Upstream:
 
         Returns the loads to wait for: none if a replica can answer now, or after a failed load.
         """
+        if self.catalog.lacks(model):
+            return []
         available = self._available(self._replicas)
         cold = [replica for replica in available if replica.models.is_cold(model)]
         loads = [task for replica in cold if (task := replica.models.load(model)) is not None]
@@ -341,10 +350,6 @@ class Upstream:
                     if unsent and isinstance(outgoing.body, bytes) and self._available(remaining):
                         continue
                 raise
-            # The body of a server error tells whether the request is at fault. The head of a stream
-            # is no answer: some servers send it at once.
-            if response.status < 500 and not outgoing.stream:
-                self.record_result(replica, failed=False, client=client)
             return response
 
     def _pick(self, replicas: list[Replica], model: str | None) -> Replica:
@@ -431,6 +436,7 @@ class Upstream:
             await start.stream.aclose()
             name, url = self.name, replica.base_url
             if is_redirect:
+                outgoing.delivery.was_sent = False  # it is answered elsewhere, and costs nothing
                 host = _host_of_redirect(start.headers)
                 logger.warning(
                     "%s upstream %s: a redirect (%d) to %s", name, url, start.status, host
@@ -536,6 +542,7 @@ class Upstream:
         if not was_stale:
             await self.refresh_running()
         elif not self.catalog.is_stale:
+            self.learned.forget()
             await asyncio.gather(*(replica.models.detect() for replica in self._replicas))
 
     async def refresh_running(self) -> None:
@@ -544,7 +551,9 @@ class Upstream:
 
     async def probe(self) -> bool:
         """Request the tier's model list. Returns whether a replica answered with success."""
-        self.up = await self.catalog.list_models() is not None
+        was_up, self.up = self.up, await self.catalog.list_models() is not None
+        if was_up is not self.up and not self.up:
+            logger.warning("%s upstream %s: %s", self.name, self.address, self.catalog.list_problem)
         return self.up
 
     async def probe_unhealthy(self) -> None:

@@ -237,9 +237,9 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
 
 
 def _tier_part(tier: Upstream, *, is_up: bool) -> dict[str, str]:
-    """A tier's state; with its `problem` if it cannot answer although its server is up."""
+    """A tier's state; with its `problem` if it cannot answer, as far as is known."""
     part = {"status": "up" if is_up else "down", "model": tier.model}
-    if is_up and tier.problem is not None:
+    if tier.problem is not None:
         part["problem"] = tier.problem
     return part
 

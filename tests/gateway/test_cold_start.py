@@ -293,6 +293,7 @@ async def test_a_list_that_never_names_the_model_is_no_evidence(
         "/api/ps": whole(b'{"models": [{"name": "another"}]}'),
         "/api/generate": generate,
     }
+    local.models = listing(LOCAL_MODEL)
     proxy = await start(LIMITS, probe_seconds=0.02)
     await ask_until_local(proxy)
     assert {(await ask(proxy)).target for _ in range(10)} == {"local"}

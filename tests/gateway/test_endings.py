@@ -380,12 +380,14 @@ async def test_upstream_error_event_passes_unchanged(
 async def test_error_body_with_status_200_is_an_upstream_error(
     start: StartProxy, local: FakeUpstream
 ) -> None:
+    """OpenAI's clients would take it for an answer without choices."""
     local.answer = whole(error_json("the model crashed"))
     proxy = await start()
     response = await proxy.chat(model="local")
-    assert (response.status_code, response.content) == (200, error_json("the model crashed"))
+    assert (response.status_code, envelope_of(response)["code"]) == (502, "bad_answer")
+    assert "the model crashed" in envelope_of(response)["message"]
     outcome = await proxy.finish()
-    check_row(outcome.row, "local", "upstream_error", status=200, reason="forced", stream=False)
+    check_row(outcome.row, "local", "upstream_error", status=502, reason="forced", stream=False)
 
 
 async def test_finish_reason_without_done_ends_the_stream(

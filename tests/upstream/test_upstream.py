@@ -585,6 +585,7 @@ class Wedged:
         try:
             await response.next_chunk()
             response.mark_started()
+            response.succeed()
         finally:
             await response.close()
 
@@ -669,6 +670,7 @@ async def test_interrupted_response_counts_as_a_failure_of_its_replica() -> None
 
     upstream, _ = make_upstream(broken)
     response = await ask(upstream)
+    response.succeed()
     assert upstream.up
     with pytest.raises(UpstreamInterrupted):
         await response.read()
