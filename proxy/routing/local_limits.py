@@ -7,8 +7,6 @@ tier. Prompt tokens are estimated, and corrected by the counts reported for earl
 
 import logging
 from collections.abc import Sequence
-from itertools import cycle, islice
-from operator import eq
 from typing import Final, NamedTuple
 
 from proxy.budget import Correction, TokenCounter
@@ -49,8 +47,8 @@ def features_of(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> li
     if len(roles) > 1 and roles[-1] == "assistant":
         features.append("assistant last")
     spoken = roles[1:] if roles[:1] in (["system"], ["developer"]) else roles
-    alternating = islice(cycle(("user", "assistant")), len(spoken))
-    if not all(map(eq, spoken, alternating)):
+    users, assistants = spoken[::2], spoken[1::2]
+    if users.count("user") < len(users) or assistants.count("assistant") < len(assistants):
         features.append("order of roles")
     return features
 
@@ -114,8 +112,8 @@ class LocalLimits:
         self, request: RoutingRequest, learned: Learned, *, model: str, record: CallRecord
     ) -> LimitExceeded | None:
         """The limit by which the model has refused a request like this one."""
-        features = learned.features(model)
-        if features and (known := features.intersection(features_of(request, record.turns or ()))):
+        refused = set(learned.features(model))
+        if refused and (known := refused.intersection(features_of(request, record.turns or ()))):
             return LimitExceeded(
                 Reason.CAPABILITY,
                 InvalidRequest(f"The local model has refused this lately: {min(known)}."),
