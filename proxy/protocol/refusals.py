@@ -144,7 +144,7 @@ class Refusal(NamedTuple):
         if not by_code:
             return list(dict.fromkeys(self._fields_by_words(sent)))
         return [
-            _refused(_root(param), sent, is_value=code in _VALUE_CODES)
+            _refused_field(_root(param), sent, is_value=code in _VALUE_CODES)
             for code, param in dict.fromkeys(by_code)
             if _root(param) in sent and _is_about_field(code, param)
         ]
@@ -172,7 +172,7 @@ class Refusal(NamedTuple):
                 is_value = _ONE_VALUE.search(sentence) is not None
                 for name in sent:
                     if _mentions(sentence, name):
-                        yield _refused(name, sent, is_value=is_value)
+                        yield _refused_field(name, sent, is_value=is_value)
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -254,7 +254,7 @@ def _is_about_field(code: str, param: str) -> bool:
     return code not in _UNKNOWN_CODES or param == name or RefusedField(name).is_optional
 
 
-def _refused(name: str, sent: Fields, *, is_value: bool) -> RefusedField:
+def _refused_field(name: str, sent: Fields, *, is_value: bool) -> RefusedField:
     by_value = is_value and name not in _SAMPLING
     return RefusedField(name, bytes(sent[name]) if by_value else None)
 
