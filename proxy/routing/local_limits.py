@@ -116,13 +116,13 @@ class LocalLimits:
         if refused and (known := refused.intersection(features_of(request, record.turns or ()))):
             return LimitExceeded(
                 Reason.CAPABILITY,
-                InvalidRequest(f"The local model has refused this lately: {min(known)}."),
+                InvalidRequest(f"The local model has recently refused this: {min(known)}."),
             )
         max_length = learned.max_length(model)
         if max_length is not None and length_of(request, record) >= max_length:
             return LimitExceeded(
                 Reason.CONTEXT,
-                InvalidRequest("The local model has refused a request of this length lately."),
+                InvalidRequest("The local model has recently refused a request of this length."),
             )
         return None
 

@@ -18,7 +18,7 @@ from proxy.protocol.ollama import shortest_name
 
 logger = logging.getLogger(__name__)
 
-# Ollama gives a load up after OLLAMA_LOAD_TIMEOUT without progress, 5 minutes by default.
+# Ollama gives up a load after OLLAMA_LOAD_TIMEOUT without progress, 5 minutes by default.
 LOAD_SECONDS: Final = 600.0
 FIRST_LOAD_PAUSE_SECONDS: Final = 10.0
 MAX_LOAD_PAUSE_SECONDS: Final = 600.0
