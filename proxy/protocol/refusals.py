@@ -18,6 +18,7 @@ from proxy.protocol.fields import Fields
 from proxy.protocol.views import UNREADABLE
 
 MAX_ERROR_BYTES: Final = 2**16  # of an error that is read; servers may echo the request
+MAX_MESSAGE_CHARS: Final = 2**12  # of its messages; the patterns below take a millisecond for them
 
 # A limit of the answer has two names: the newer one is OpenAI's for reasoning models.
 RENAMED: Final = {
@@ -91,9 +92,10 @@ _TOO_LONG: Final = re.compile(
     re.IGNORECASE,
 )
 _ONE_VALUE: Final = re.compile(r"unsupported value|does not support \S+ with", re.IGNORECASE)
+_WORD: Final = re.compile(r"\w+")
 _SENTENCE_END: Final = re.compile(r"(?<=[.;!?])\s+|\n")
-# Words that a sentence may use for something else than a field, unless they stand out like one.
-_STANDS_OUT: Final = r"""(?:^|["'`]|[:,(]\s*)"""
+# A word that a sentence may use for something else means a field where it stands out like one.
+_STANDING_OUT: Final = re.compile(r"""(?:^|["'`]|[:,(]\s*)(\w+)""")
 
 _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 32
@@ -167,11 +169,15 @@ class Refusal(NamedTuple):
         ]
 
     def _fields_by_words(self, sent: Fields) -> Iterator[RefusedField]:
+        # Clients choose the fields, and servers echo texts: no step is for each pair of both.
+        spelled = {_in_camel_case(name): name for name in sent} | {name: name for name in sent}
         for sentence in _SENTENCE_END.split(self.message):
             if _NOT_ACCEPTED.search(sentence):
                 is_value = _ONE_VALUE.search(sentence) is not None
-                for name in sent:
-                    if _mentions(sentence, name):
+                standing_out = set(_STANDING_OUT.findall(sentence))
+                for word in dict.fromkeys(_WORD.findall(sentence)):
+                    name = spelled.get(word)
+                    if name is not None and (_is_unusual(name) or word in standing_out):
                         yield _refused_field(name, sent, is_value=is_value)
 
 
@@ -186,7 +192,8 @@ def read_refusal(body: bytes) -> Refusal:
     codes: list[tuple[str, str]] = []
     _collect(error, messages, codes)
     is_api_error = isinstance(error, dict) and bool(messages)
-    return Refusal("\n".join(messages), tuple(codes), is_api_error)
+    message = "\n".join(messages)[:MAX_MESSAGE_CHARS]
+    return Refusal(message, tuple(codes), is_api_error)
 
 
 def adapt_fields(fields: Fields, *, refused: Iterable[RefusedField]) -> None:
@@ -259,11 +266,12 @@ def _refused_field(name: str, sent: Fields, *, is_value: bool) -> RefusedField:
     return RefusedField(name, bytes(sent[name]) if by_value else None)
 
 
-def _mentions(sentence: str, name: str) -> bool:
-    """Whether a sentence names a field, also in camel case as some servers do."""
-    is_word = "_" not in name and name != "temperature"
-    before = _STANDS_OUT if is_word else r"(?<!\w)"
+def _in_camel_case(name: str) -> str:
+    """The name of a field as some servers write it."""
     first, *others = name.split("_")
-    camel_case = first + "".join(word.capitalize() for word in others)
-    pattern = rf"{before}(?:{re.escape(name)}|{re.escape(camel_case)})(?!\w)"
-    return re.search(pattern, sentence) is not None
+    return first + "".join(word.capitalize() for word in others)
+
+
+def _is_unusual(name: str) -> bool:
+    """Whether a sentence has this word only if it means the field."""
+    return "_" in name or name == "temperature"
