@@ -230,7 +230,7 @@ class BasicAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def __post_init__(self) -> None:
         if ":" in self.username:
-            raise ValueError("the user name has a colon, which would begin the password")
+            raise ValueError("the user name must not contain a colon")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -262,7 +262,8 @@ class ModelSettings(NamedTuple):
     reasoning: bool = False
 
 
-# OpenAI's models that think, and send nothing meanwhile. Its clients wait 600 seconds. Sources:
+# OpenAI's reasoning models, which send nothing while they think. Its clients wait 600 seconds.
+# Sources:
 # https://developers.openai.com/api/docs/guides/reasoning; openai-python, `_constants.py`.
 REASONING_MODELS: Final = (
     ModelConfig(names=("gpt-5-chat*",)),  # does not think
@@ -567,7 +568,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             places = {"timeouts": tier.timeouts} | {
                 f"models[{index}]": entry
                 for index, entry in enumerate(tier.models)
-                if entry not in REASONING_MODELS  # which nobody has set
+                if entry not in REASONING_MODELS  # a default, not the operator's choice
             }
             for place, given in places.items():
                 if (given.first_token or 0) > self.server.request_timeout_seconds:

@@ -6,10 +6,11 @@ the log gets the details.
 """
 
 import math
+from typing import Final
 
 import msgspec
 
-LISTING_SECONDS = 5.0  # in which a server that has started lists its models
+_LISTING_SECONDS: Final = 5.0  # within which a started server's models are listed here
 
 
 class RouterError(Exception):
@@ -191,7 +192,7 @@ class LocalModelsUnknown(RouterError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [_retry_after(LISTING_SECONDS)]
+        return [_retry_after(_LISTING_SECONDS)]
 
 
 class ServerStopping(RouterError):

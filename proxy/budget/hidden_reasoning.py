@@ -1,7 +1,7 @@
-"""An estimate of reasoning that is billed and that nobody saw.
+"""An estimate of hidden reasoning: tokens that are billed but not sent.
 
 A reasoning model of the cloud sends nothing while it thinks, and only the end of its answer has the
-usage. Where a timeout or the client ends a request before that, its provider bills the thinking.
+usage. If a timeout or the client ends a request before that, the provider still bills the thinking.
 """
 
 from typing import Final

@@ -88,7 +88,8 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
 
     try:
         check_worker_keys(config)
-        check_network(config)
+        if not is_worker():  # the parent process has checked it, and logged the proxies
+            check_network(config)
         if config.server.workers > 1 and not is_worker():
             _run_workers(config)
         else:

@@ -319,7 +319,7 @@ def _must_wait(decision: Decision) -> bool:
 
 
 def _lacks_key(cloud: Upstream) -> bool:
-    """Whether requests would be refused for want of an API key, as far as is known."""
+    """Whether the cloud is known to refuse requests, because it has no credentials."""
     return cloud.up is False and not cloud.config.has_credentials
 
 

@@ -6,10 +6,13 @@ A failure leads to a retry or to a fallback to the other tier, or the client get
   Only the cloud gets one quick retry first, because the requests there need it.
 - Without a fallback (a forced tier) there are up to MAX_RETRIES retries with exponential backoff
   and jitter, or after the `retry-after` of the answer, up to MAX_WAIT_SECONDS.
-- A client error of the cloud is returned at once. One of the local tier is not: servers differ in
-  what they refuse and in how they say it, so the request goes to the cloud, whose word counts. The
-  local tier answers if the cloud has no such model or endpoint, is not paid, or if something
+- A client error of the cloud is returned at once. A client error of the local tier is not: servers
+  differ in what they refuse and in how they report it, so the request goes to the cloud, and its
+  answer is final.
+- The local tier answers if the cloud has no such model or endpoint, is not paid, or if a server in
   between refuses the request, in another form than the API's.
+- A field that a tier refuses is handled before, by `adaptation`: the request is sent without it, or
+  the other tier answers.
 - A rejected credential is the proxy's, so it is not a client error. The client does not see the
   upstream's message about the key.
 - The retry budget limits retries to a share of the traffic, so that a failing tier does not get
@@ -111,7 +114,7 @@ def failure_of_answer(
         may_retry = may_retry and b"insufficient_quota" not in (error or b"")
         return Failure("rate_limited", may_retry, _retry_after(by_name))
     refusal = read_refusal(error) if error and status >= 400 else Refusal()
-    if target is Target.LOCAL and status in _AMBIGUOUS and (why := _refused(refusal, features)):
+    if target is Target.LOCAL and status in _AMBIGUOUS and (why := _named_limit(refusal, features)):
         return Failure(why, may_retry=False, is_refusal=True)
     if status >= 500 or status in _RETRYABLE:
         return Failure("server_error", may_retry, _retry_after(by_name))
@@ -121,7 +124,7 @@ def failure_of_answer(
         return Failure("server_error", may_retry)
     if target is Target.LOCAL:
         is_unknown = status == 404 and "model" in refusal.message.lower()
-        why = "model_missing" if is_unknown else _refused(refusal, features)
+        why = "model_missing" if is_unknown else _named_limit(refusal, features)
         if why is None and _NO_CAPABILITY.search(refusal.message):
             why = "capability"
         return Failure(why or "refused", may_retry=False, is_refusal=True)
@@ -130,8 +133,8 @@ def failure_of_answer(
     return None
 
 
-def _refused(refusal: Refusal, features: Collection[str]) -> str | None:
-    """What of the request the local tier refuses, if its error tells."""
+def _named_limit(refusal: Refusal, features: Collection[str]) -> str | None:
+    """The limit of the local tier that its error names; None if it names no known one."""
     if refusal.is_about_length:
         return "context"
     return "capability" if refusal.features_among(features) else None

@@ -9,6 +9,7 @@ Sources: the OpenAI API reference, and what Ollama's OpenAI endpoint sends.
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -157,7 +158,7 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class ChatRequest(msgspec.Struct):
+class ChatRequest(msgspec.Struct, dict=True):
     """The fields of a POST /v1/chat/completions body that the router reads.
 
     Fields that only imply a capability stay raw: the upstream validates their values.
@@ -209,7 +210,7 @@ class ChatRequest(msgspec.Struct):
     def metadata_values(self) -> Mapping[str, str]:
         return read_metadata(self.metadata)
 
-    @property
+    @cached_property  # several parts ask for it, and long requests have many messages
     def needs(self) -> dict[str, str]:
         needs: dict[str, str] = {}
         if self._offers_tools:

@@ -158,7 +158,7 @@ class Refusal(NamedTuple):
             return list(dict.fromkeys(self._fields_by_words(sent)))
         is_default = _DEFAULT_ONLY.search(self.message) is not None
         return [
-            _refused(
+            _refused_field(
                 _root(param),
                 sent,
                 is_value=code in _VALUE_CODES and not is_default,
@@ -201,7 +201,7 @@ class Refusal(NamedTuple):
                 is_default = _DEFAULT_ONLY.search(message) is not None
                 is_value = _ONE_VALUE.search(sentence) is not None and not is_default
                 for name in _mentioned(sentence, names):
-                    yield _refused(name, sent, is_value=is_value)
+                    yield _refused_field(name, sent, is_value=is_value)
 
 
 def read_refusal(body: bytes) -> Refusal:
@@ -283,7 +283,9 @@ def _is_about_field(code: str, param: str) -> bool:
     return code not in _UNKNOWN_CODES or param == name or RefusedField(name).is_optional
 
 
-def _refused(name: str, sent: Fields, *, is_value: bool, is_nested: bool = False) -> RefusedField:
+def _refused_field(
+    name: str, sent: Fields, *, is_value: bool, is_nested: bool = False
+) -> RefusedField:
     return RefusedField(name, bytes(sent[name]) if is_value or is_nested else None)
 
 

@@ -7,8 +7,6 @@ tier. Prompt tokens are estimated, and corrected by the counts reported for earl
 
 import logging
 from collections.abc import Sequence
-from itertools import cycle, islice
-from operator import eq
 from typing import Final, NamedTuple
 
 from proxy.budget import Correction, TokenCounter
@@ -49,8 +47,8 @@ def features_of(request: RoutingRequest, turns: Sequence[tuple[str, str]]) -> li
     if len(roles) > 1 and roles[-1] == "assistant":
         features.append("assistant last")
     spoken = roles[1:] if roles[:1] in (["system"], ["developer"]) else roles
-    alternating = islice(cycle(("user", "assistant")), len(spoken))
-    if not all(map(eq, spoken, alternating)):
+    users, assistants = spoken[::2], spoken[1::2]
+    if users.count("user") < len(users) or assistants.count("assistant") < len(assistants):
         features.append("order of roles")
     return features
 
@@ -106,18 +104,18 @@ class LocalLimits:
     async def check_learned(
         self, request: RoutingRequest, learned: Learned, *, model: str, record: CallRecord
     ) -> Reason | None:
-        """Why the model would refuse a request, by what it has refused lately."""
+        """Why the model would refuse a request, by what it has recently refused."""
         turns = record.turns or ()
-        features = learned.features(model)
-        if features and (known := features.intersection(features_of(request, turns))):
-            record.step("the local model has refused this lately: %s", min(known))
+        refused = set(learned.features(model))
+        if refused and (known := refused.intersection(features_of(request, turns))):
+            record.step("the local model has recently refused this: %s", min(known))
             return Reason.CAPABILITY
         max_length = learned.max_length(model)
         if max_length is None or _upper_bound(request, turns) + _room(request) < max_length:
             return None
         if await self.measure(request, record) < max_length:
             return None
-        record.step("the local model has refused %d tokens lately", max_length)
+        record.step("the local model has recently refused %d tokens", max_length)
         return Reason.CONTEXT
 
     async def measure(self, request: RoutingRequest, record: CallRecord) -> int:

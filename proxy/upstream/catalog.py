@@ -118,7 +118,8 @@ class ModelCatalog:
         if problem is not None and problem != self.problem:
             logger.warning("%s upstream: %s", self._name, problem)
         elif problem is None and self.problem is not None:
-            logger.info("%s upstream: it has the model %s now", self._name, self._config.model)
+            model = self._config.model
+            logger.info("%s upstream: the model %s is available now", self._name, model)
         self.problem = problem
 
     async def capabilities_of(self, model: str) -> Capabilities:
@@ -221,10 +222,10 @@ def _missing_model(model: str, names: Collection[str], server: Capabilities) -> 
     if server.needs_adapting:
         return f"it has no model {model}; run: {pull_command(model)}"
     if not names:
-        return f"it lists no models, not even {model}"
+        return f"it lists no models; {model} is configured"
     listed = ", ".join(name[:_MAX_NAME_CHARS] for name in sorted(names)[:_MAX_LISTED])
     more = " and others" if len(names) > _MAX_LISTED else ""
-    return f"it does not list the model {model}, but {listed}{more}"
+    return f"it does not list the model {model}; it lists {listed}{more}"
 
 
 def _why_no_list(base_url: str, response: tuple[int, bytes] | None) -> str:

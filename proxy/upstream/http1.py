@@ -85,10 +85,6 @@ class Delivery:
     def was_sent(self) -> bool:
         return self.sent_at is not None
 
-    @was_sent.setter
-    def was_sent(self, was_sent: bool) -> None:
-        self.sent_at = time.monotonic() if was_sent else None
-
 
 class _Stale(Exception):
     """The server closed a reused connection before it can have worked on the request."""
@@ -638,23 +634,23 @@ class Http1Transport(httpx2.AsyncBaseTransport):
             )
         while (connection := pool.take()) is not None:
             try:
-                delivery.was_sent = True
+                delivery.sent_at = time.monotonic()
                 return await _exchange(connection, head, body)
             except _Stale:
-                delivery.was_sent = False
+                delivery.sent_at = None
                 continue  # nothing was sent
             except httpx2.ReadError as error:
                 if not isinstance(error.__cause__, _Stale):
                     raise
-                delivery.was_sent = False
+                delivery.sent_at = None
                 pool.discard_idle()
                 break  # the only repetition, so on a new connection
         connection = await self._connect(origin, pool, connect_seconds)
-        delivery.was_sent = True
+        delivery.sent_at = time.monotonic()
         try:
             return await _exchange(connection, head, body)
         except _Stale:
-            delivery.was_sent = False
+            delivery.sent_at = None
             raise httpx2.ConnectError("the server closed the new connection") from None
 
     async def _connect(self, origin: Origin, pool: _Pool, seconds: float | None) -> Http1Connection:

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.addresses import join_url, without_version
 from proxy.protocol.model_servers import MODEL_SERVERS, ModelServer
-from proxy.protocol.ollama import is_same_model
+from proxy.protocol.ollama import shortest_name
 
 logger = logging.getLogger(__name__)
 
-# Ollama gives a load up after OLLAMA_LOAD_TIMEOUT without progress, 5 minutes by default.
+# Ollama gives up a load after OLLAMA_LOAD_TIMEOUT without progress, 5 minutes by default.
 LOAD_SECONDS: Final = 600.0
 FIRST_LOAD_PAUSE_SECONDS: Final = 10.0
 MAX_LOAD_PAUSE_SECONDS: Final = 600.0
@@ -73,7 +73,7 @@ class RunningModels:
         self._load_seconds = load_seconds
         self._clock = clock
         self._server: ModelServer | None = None
-        self._listed: frozenset[str] | None = None  # None: unknown
+        self._listed: frozenset[str] | None = None  # by `shortest_name`; None: unknown
         self._unlisted: set[str] = set()  # models that work and are not listed, such as aliases
         self._loads: dict[str, asyncio.Task[None]] = {}
         self._failures: dict[str, _Failure] = {}  # the last one of each model
@@ -129,10 +129,10 @@ class RunningModels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _lists(self, model: str) -> bool:
-        return any(is_same_model(model, name) for name in self._listed or ())
+        return self._listed is not None and shortest_name(model) in self._listed
 
     def _take(self, listed: frozenset[str]) -> None:
-        self._listed = listed
+        self._listed = frozenset(map(shortest_name, listed))
         self._unlisted -= {model for model in self._unlisted if self._lists(model)}
 
     async def _read(self, server: ModelServer) -> frozenset[str] | None:

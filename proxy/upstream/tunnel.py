@@ -130,7 +130,7 @@ async def _open_socks(
         if failure:
             raise httpcore2.ProxyError("the proxy rejected the user name or the password")
     elif method != _NO_LOGIN:
-        raise httpcore2.ProxyError("the proxy demands another authentication")
+        raise httpcore2.ProxyError("the proxy requires another authentication method")
     if (address := parse_ip(host)) is not None:
         place = bytes([1 if address.version == 4 else 4]) + address.packed
     else:

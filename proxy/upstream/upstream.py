@@ -146,7 +146,7 @@ class Upstream:
             )
             for url in config.base_urls
         ]
-        self.learned = Learned()
+        self.learned = Learned(clock=clock)
         # Deadlines limit the other phases, so that an error can name the phase.
         self._extensions = MappingProxyType(
             {"timeout": {"connect": config.timeouts.connect, "read": None, "pool": None}}
@@ -418,7 +418,6 @@ class Upstream:
         self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
     ) -> UpstreamResponse:
         timeouts = outgoing.timeouts
-        timeout = partial(self.timeout, timeouts)
         deadline = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
         try:
             if deadline is None:
@@ -427,7 +426,7 @@ class Upstream:
                 with deadline:
                     start = await self._start(replica, outgoing)
         except TimeoutError:
-            raise timeout("first_token") from None
+            raise self.timeout(timeouts, "first_token") from None
         except TRANSPORT_ERRORS as error:
             raise _client_error(error) or self._unreachable(replica, error) from None
         # A client would send its prompt to the address of a redirect.
@@ -436,7 +435,7 @@ class Upstream:
             await start.stream.aclose()
             name, url = self.name, replica.base_url
             if is_redirect:
-                outgoing.delivery.was_sent = False  # it is answered elsewhere, and costs nothing
+                outgoing.delivery.sent_at = None  # it is answered elsewhere, and costs nothing
                 host = _host_of_redirect(start.headers)
                 logger.warning(
                     "%s upstream %s: a redirect (%d) to %s", name, url, start.status, host
@@ -481,11 +480,11 @@ class Upstream:
         request = httpx2.Request(
             method, address.url, headers=headers, content=body, extensions=extensions
         )
-        delivery.was_sent = True  # httpx2 reports only that it could not connect
+        delivery.sent_at = time.monotonic()  # httpx2 reports only that it could not connect
         try:
             response = await transport.handle_async_request(request)
         except (*_NOT_CONNECTED, httpx2.ConnectTimeout):
-            delivery.was_sent = False
+            delivery.sent_at = None
             raise
         stream = response.stream
         assert isinstance(stream, httpx2.AsyncByteStream)

@@ -116,7 +116,7 @@ async def test_without_a_list_one_request_waits_for_the_timeout(
 
 
 @pytest.mark.parametrize("is_head_sent", [False, True])
-async def test_a_list_of_models_does_not_heal_a_server_that_does_not_answer(
+async def test_a_model_list_does_not_prove_that_a_server_answers(
     start: StartProxy, local: FakeUpstream, is_head_sent: bool
 ) -> None:
     gate = Gate()
@@ -357,7 +357,7 @@ async def test_a_missing_model_is_reported_with_the_command_that_installs_it(
     local.models = listing("llama3.2:3b", "phi3:latest")
     assert caplog.messages.count(f"local upstream: {problem}") == 1
     await refreshed(proxy, None)
-    assert "local upstream: it has the model phi3:latest now" in caplog.messages
+    assert "local upstream: the model phi3:latest is available now" in caplog.messages
     local.models = listing("llama3.2:3b")
     await refreshed(proxy, problem)
     assert caplog.messages.count(f"local upstream: {problem}") == 2
@@ -379,9 +379,12 @@ async def refreshed(proxy: LiveProxy, problem: str | None) -> None:
     ("names", "problem"),
     [
         (("phi3",), None),
-        (("b", "a"), "it does not list the model phi3:latest, but a, b"),
-        (tuple("gfedcba"), "it does not list the model phi3:latest, but a, b, c, d, e and others"),
-        ((), "it lists no models, not even phi3:latest"),
+        (("b", "a"), "it does not list the model phi3:latest; it lists a, b"),
+        (
+            tuple("gfedcba"),
+            "it does not list the model phi3:latest; it lists a, b, c, d, e and others",
+        ),
+        ((), "it lists no models; phi3:latest is configured"),
     ],
 )
 async def test_another_server_reports_the_names_that_it_lists(

@@ -392,7 +392,7 @@ def test_a_placeholder_key_gives_way_to_a_login(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("login", "problem"),
     [
-        ("{username: 'b:hunter2', password: p}", "basic_auth: the user name has a colon"),
+        ("{username: 'b:hunter2', password: p}", "user name must not contain a colon"),
         ("{username: bob, passwort: hunter2}", "basic_auth: unknown key"),
         ("{username: bob, password: 7}", "password: expected text, got `int`; put it in quotes"),
         ("{username: bob}", "password: is missing"),

@@ -10,7 +10,9 @@ import pytest
 
 from fakes import EASY, HARD, FakeUpstream, answer_json, chunked, ollama_events, whole
 from live import CLOUD_MODEL, LOCAL_MODEL, LiveProxy, StartProxy, envelope_of
+from proxy.protocol.chat import parse_chat
 from proxy.record import Target
+from proxy.routing.local_limits import features_of
 
 MODELS = {"local": LOCAL_MODEL, "cloud": CLOUD_MODEL}
 WORD = "word "  # one token
@@ -402,3 +404,26 @@ async def test_cloud_and_other_servers_receive_the_request_unchanged(
     for model, upstream in (("local", local), ("cloud", cloud)):
         await proxy.chat(model=model, **sent)
         assert upstream.call.json == sent | {"model": MODELS[model]}
+
+
+@pytest.mark.parametrize(
+    ("roles", "features"),
+    [
+        ("user", []),
+        ("system user", ["system role"]),
+        ("developer user", ["developer role"]),
+        ("user assistant user", []),
+        ("user assistant", ["assistant last"]),
+        ("user user", ["order of roles"]),
+        ("assistant user", ["order of roles"]),
+        ("user assistant assistant user", ["order of roles"]),
+        ("user system user", ["system role", "order of roles"]),
+        ("system system user", ["system role", "order of roles"]),
+        ("user assistant tool assistant", ["assistant last", "order of roles"]),
+        ("assistant", ["order of roles"]),
+        ("", []),
+    ],
+)
+def test_roles_are_features(roles: str, features: list[str]) -> None:
+    request = parse_chat(b'{"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}')
+    assert features_of(request, [(role, "Hi") for role in roles.split()]) == features

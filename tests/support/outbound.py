@@ -189,10 +189,10 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _join(
-    one: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    other: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    left: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    right: tuple[asyncio.StreamReader, asyncio.StreamWriter],
 ) -> None:
-    await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
+    await asyncio.gather(_copy(left[0], right[1]), _copy(right[0], left[1]))
 
 
 class TlsUpstream(FakeUpstream):

@@ -201,7 +201,7 @@ async def test_a_proxy_that_refuses_to_connect_got_no_request(
         (HttpProxy, "socks5", LOGIN, 504, "ConnectTimeout: the proxy did not connect in time"),
         (SocksProxy, "http", LOGIN, 502, "ProxyError: the proxy closed the connection"),
         (SocksProxy, "socks5", WRONG, 502, "ProxyError: the proxy rejected the user name or the "),
-        (SocksProxy, "socks5", "", 502, "ProxyError: the proxy demands another authentication"),
+        (SocksProxy, "socks5", "", 502, "ProxyError: the proxy requires another auth"),
         (HttpProxy, "http", WRONG, 502, "ProxyError: the proxy answered with status '407'"),
     ],
 )

@@ -658,7 +658,7 @@ async def test_the_head_of_a_stream_is_no_answer() -> None:
     assert server.upstream.is_unhealthy
     server.works.set()
     assert await response.next_chunk() == b"hello"
-    response.mark_started()
+    response.succeed()
     assert not server.upstream.is_unhealthy
     await response.close()
     await server.upstream.close()

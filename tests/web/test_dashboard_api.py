@@ -63,7 +63,7 @@ async def test_stats_match_the_rows(proxy: LiveProxy) -> None:
         assert (stats["scores"][90], stats["scores"][10]) == (2, 1)
         assert stats["tiers"]["local"] == {
             "model": "phi3:latest", "is_up": True, "in_flight": 0, "waiting": 0,
-            "problem": "it lists no models, not even phi3:latest",
+            "problem": "it lists no models; phi3:latest is configured",
         }  # fmt: skip
         assert stats["threshold"] == 0.5
         assert (stats["before"] is None) is (span == "all")
