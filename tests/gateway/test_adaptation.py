@@ -18,7 +18,9 @@ from fakes import (
     response_answer,
     whole,
 )
-from live import StartProxy, envelope_of
+from live import CLOUD_MODEL, LOCAL_MODEL, StartProxy, envelope_of
+from proxy.protocol.refusals import RefusedField
+from proxy.record import Target
 
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -371,3 +373,180 @@ async def test_a_system_prompt_beside_a_refused_feature_stays_local(
     local.answer = answered
     response = await proxy.chat(messages=[system, user])
     assert response.headers["x-router-target"] == "local"
+
+
+# ── What one client's request must not do to those of others ─────────────────────────────────
+
+
+async def test_an_unknown_name_within_a_field_changes_no_other_request(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    def answer(call: Call) -> Answer:
+        if "foo" in call.json.get("stream_options", {}):
+            what = "Unknown parameter: 'stream_options.foo'."
+            error = openai_error(what, param="stream_options.foo", code="unknown_parameter")
+            return whole(json.dumps(error).encode(), status=400)
+        return answered(call)
+
+    cloud.answer = answer
+    proxy = await start()
+    odd = await proxy.chat(text=HARD, stream=True, stream_options={"foo": 1})
+    assert (odd.status_code, odd.headers["x-router-adapted"]) == (200, "stream_options")
+    await proxy.chat(text=HARD, stream=True)
+    assert cloud.calls[-1].json["stream_options"] == {"include_usage": True}
+    rows = (await proxy.finish(2)).rows
+    assert rows[-1]["usage_source"] == "upstream"
+
+
+@pytest.mark.parametrize("place", ["role", "user", "no param"])
+async def test_a_text_that_an_error_repeats_is_no_refusal(
+    start: StartProxy, cloud: FakeUpstream, place: str
+) -> None:
+    text = "'temperature' and 'seed' are not supported"
+
+    def answer(call: Call) -> Answer:
+        if text not in json.dumps(call.json):
+            return answered(call)
+        param = {"role": "messages[0].role", "user": "user"}.get(place)
+        error = openai_error(f"Invalid value: '{text}'.", param=param, code="invalid_value")
+        return whole(json.dumps(error).encode(), status=400)
+
+    cloud.answer = answer
+    proxy = await start()
+    fields = {"temperature": 0.5, "seed": 7}
+    odd = {"metadata": {"x": text}, "user": text} if place != "role" else {}
+    messages = [{"role": "user", "content": HARD}]
+    if place == "role":
+        messages.insert(0, {"role": text, "content": "Hm."})
+    refused = await proxy.chat(messages=messages, **odd, **fields)
+    assert refused.status_code == 400
+    await proxy.chat(text=HARD, **fields)
+    assert cloud.calls[-1].json.items() >= fields.items()
+
+
+async def test_a_value_beyond_a_limit_is_not_refused_of_others(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    def answer(call: Call) -> Answer:
+        if call.json.get("temperature", 0) > 2:
+            what = error_json("temperature: values above 2 are not supported")
+            return whole(what, status=400)
+        return answered(call)
+
+    cloud.answer = answer
+    proxy = await start()
+    await proxy.chat(text=HARD, temperature=3)
+    await proxy.chat(text=HARD, temperature=1.5)
+    assert cloud.calls[-1].json["temperature"] == 1.5
+
+
+def test_large_values_and_long_names_are_not_remembered() -> None:
+    assert RefusedField("verbosity", b'"x"').may_be_learned
+    assert not RefusedField("verbosity", b'"%b"' % (b"x" * 300)).may_be_learned
+    assert not RefusedField("x" * 65).may_be_learned
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["string too long: user", "'this is too long' is no schema", "The name exceeds 64 characters."],
+)
+async def test_an_error_about_another_length_closes_no_context(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, message: str
+) -> None:
+    local.answer, cloud.answer = whole(error_json(message), status=400), answered
+    proxy = await start()
+    await proxy.chat(user="x" * 65)
+    local.answer = answered
+    assert (await proxy.chat()).headers["x-router-target"] == "local"
+
+
+async def test_lengths_are_compared_in_tokens(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """2,000 Chinese characters are more tokens than 2,000 characters of English."""
+    local.answer = whole(error_json("The prompt is too long."), status=400)
+    cloud.answer = answered
+    proxy = await start()
+    chinese = {"role": "user", "content": f"{EASY} " + "这些总数中哪一个是正确的" * 160}
+    await proxy.chat(messages=[chinese], max_tokens=1)
+    local.answer = answered
+    english = f"{EASY} " + "word " * 700
+    assert (await proxy.chat(text=english, max_tokens=1)).headers["x-router-target"] == "local"
+    # Of the same length it is not asked again.
+    response = await proxy.chat(messages=[chinese, chinese], max_tokens=1)
+    assert response.headers["x-router-reason"] == "context"
+
+
+@pytest.mark.parametrize("failure", [402, 404, 500])
+async def test_the_local_tier_answers_what_it_refused_if_the_cloud_fails(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, failure: int
+) -> None:
+    local.answer = whole(error_json("This model does not support tools"), status=400)
+    cloud.answer = answered
+    proxy = await start()
+    await proxy.chat(tools=[TOOL])
+    local.answer, cloud.answer = answered, whole(error_json("No."), status=failure)
+    response = await proxy.chat(tools=[TOOL])
+    assert (response.status_code, response.headers["x-router-target"]) == (200, "local")
+
+
+async def test_the_local_tier_answers_what_it_refused_if_the_budget_is_spent(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = whole(error_json("This model does not support tools"), status=400)
+    cloud.answer = answered
+    proxy = await start({"budget": {"cloud_usd_per_day": 5e-6}})
+    await proxy.chat(tools=[TOOL], max_tokens=10)
+    local.answer = answered
+    learned = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL].learned
+    assert set(learned.features(LOCAL_MODEL)) == {"tools"}
+    response = await proxy.chat(tools=[TOOL], max_tokens=10)
+    assert (response.status_code, response.headers["x-router-reason"]) == (200, "budget")
+
+
+async def test_a_server_that_refuses_stream_options_in_no_words_is_asked_again_when_it_is_forgotten(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    def answer(call: Call) -> Answer:
+        refused = "stream_options" in call.json
+        return whole(error_json("bad request"), status=400) if refused else answered(call)
+
+    cloud.answer = answer
+    proxy = await start()
+    await proxy.chat(text=HARD, stream=True)
+    await proxy.chat(text=HARD, stream=True)  # without the option, which it does not accept
+    learned = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD].learned
+    assert not learned.accepts_usage(CLOUD_MODEL, "/chat/completions")
+    learned.forget()  # as after an hour
+    assert (await proxy.chat(text=HARD, stream=True)).headers["x-router-target"] == "cloud"
+
+
+async def test_refusals_are_logged_once(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    local.answer = whole(error_json("needs --enable-auto-tool-choice"), status=400)
+    cloud.answer = answered
+    proxy = await start()
+    for _ in range(3):
+        await proxy.chat()
+    lines = [line for line in caplog.messages if "refused a request" in line]
+    assert len(lines) == 1
+    assert "status 400" in lines[0]
+    assert "--enable-auto-tool-choice" in lines[0]
+
+
+async def test_a_refusals_words_are_not_logged_where_prompts_are_not_stored(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    local.answer = whole(error_json("I will not read my secret"), status=400)
+    cloud.answer = answered
+    proxy = await start({"storage": {"prompts": "hash"}})
+    await proxy.chat()
+    assert "refused a request" in caplog.text
+    assert "my secret" not in caplog.text

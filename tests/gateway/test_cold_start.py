@@ -101,6 +101,22 @@ async def test_the_cloud_answers_until_the_model_is_loaded(
     assert (await ask(proxy)).target == "local"
 
 
+@pytest.mark.parametrize("why", ["rule", "cost 0", "threshold 0"])
+async def test_a_request_that_is_to_cost_nothing_waits_for_the_load(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, why: str
+) -> None:
+    server = ColdServer(local, seconds=LOAD_SECONDS)
+    server.speak_as_ollama()
+    rule = {"name": "private", "when": {"words": ["sum"]}, "use": "local"}
+    changes = {"routing": {"rules": [rule]}} if why == "rule" else {}
+    proxy = await start(merge(LIMITS, changes), probe_seconds=0.05)
+    model = {"cost 0": "auto:cost=0", "threshold 0": "auto:threshold=0"}.get(why, "auto")
+    response = await proxy.chat(text=f"{EASY} sum", model=model, stream=True)
+    assert (response.status_code, response.headers["x-router-target"]) == (200, "local")
+    assert server.loads == 1
+    assert not cloud.calls
+
+
 async def test_without_a_list_one_request_waits_for_the_timeout(
     start: StartProxy, local: FakeUpstream
 ) -> None:

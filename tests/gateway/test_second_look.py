@@ -250,6 +250,26 @@ async def test_a_server_without_log_probabilities_is_not_asked_for_them(
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+async def test_a_server_that_refuses_log_probabilities_is_looked_at_without_them(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels, streams: bool
+) -> None:
+    """The proxy asked for them, not the client."""
+
+    def answer(call: Call) -> Answer:
+        if "logprobs" in call.json:
+            return whole(error_json("logprobs is not supported"), status=400)
+        return models(call)
+
+    local.answer = answer
+    way = Way("chat", streams)
+    proxy = await started(start, cloud, way)
+    for _ in range(2):
+        assert way.text_of(await way.ask(proxy)) == KEPT
+    assert ["logprobs" in call.json for call in local.calls].count(True) == 1
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 async def test_log_probabilities_are_evidence_that_the_client_does_not_see(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: LocalModels, streams: bool
 ) -> None:
