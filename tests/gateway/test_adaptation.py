@@ -495,7 +495,7 @@ async def test_the_local_tier_answers_what_it_refused_if_the_budget_is_spent(
 ) -> None:
     local.answer = whole(error_json("This model does not support tools"), status=400)
     cloud.answer = answered
-    proxy = await start({"budget": {"cloud_usd_per_day": 5e-6}})
+    proxy = await start({"budget": {"cloud_usd_per_day": 5.5e-6}})
     await proxy.chat(tools=[TOOL], max_tokens=10)
     local.answer = answered
     learned = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL].learned
