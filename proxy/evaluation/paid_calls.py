@@ -128,7 +128,7 @@ class PaidCalls:
                 raise RequestRefused(message)
             raise CallFailed(message)
         answer = view_answer(data)
-        if answer is None or answer.failed:
+        if answer is None or answer.failed or not answer.is_answer:
             self._count(upstream.purpose, "failed", 0.0)
             raise CallFailed(f"{upstream.connection.name} did not send a chat completion")
         usd = worst / PICODOLLARS

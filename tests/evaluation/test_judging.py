@@ -334,6 +334,7 @@ TROUBLES: dict[str, Any] = {
     "429": whole(error_json("slow down"), status=429),
     "401": whole(error_json("who?"), status=401),
     "no JSON": whole(b"<html>"),
+    "no choices": whole(b'{"choices": []}'),
     "nonsense": completion("I would give it a 7."),
     "out of range": completion('{"reasoning": "So.", "score": 11}'),
     "cut off": completion('{"reasoning": "So', finish_reason="length"),
