@@ -171,7 +171,8 @@ class Refusal(NamedTuple):
     @property
     def is_about_length(self) -> bool:
         """Whether the request is too long for the model."""
-        if any(param and _root(param) not in _LONG_FIELDS for _, param in self.codes):
+        places = {_root(param) for _, param in self.codes if param}
+        if any(place not in _LONG_FIELDS and "token" not in place for place in places):
             return False
         text = "\n".join([self.message, *(code for code, _ in self.codes)])
         return _TOO_LONG.search(text) is not None

@@ -26,11 +26,24 @@ from fakes import (
     whole,
 )
 from live import LiveProxy, StartProxy, World
+from proxy.gateway.failover import failure_of_answer
 from proxy.record import Target
 from servers.doubles.base import Refusal
 from servers.requests import request_with
 
 Record = dict[str, Any]
+# Of a request that has all that servers refuse.
+FEATURES = (
+    "tools",
+    "vision",
+    "audio",
+    "json_schema",
+    "logprobs",
+    "developer role",
+    "system role",
+    "order of roles",
+    "assistant last",
+)
 SEARCH = "field:web_search_options"  # no local tier can answer instead
 
 REFUSALS: list[Record] = json.loads(Path(__file__).with_name("refusals.json").read_text("utf-8"))
@@ -189,6 +202,22 @@ _VALUES = {
     "stop": ["\n"],
     "stream_options": None,
 }
+
+
+def test_the_words_of_most_refusals_say_what_is_refused() -> None:
+    local = [item for item in REFUSALS if item["tier"] == "local" and not item.get("fault")]
+    why = [
+        failure_of_answer(
+            item["status"],
+            [],
+            target=Target.LOCAL,
+            error=refusal_of(item).content,
+            features=FEATURES,
+        )
+        for item in local
+    ]
+    known = [failure for failure in why if failure is not None and failure.why != "refused"]
+    assert len(known) >= 0.75 * len(local)
 
 
 # ── What one refusal teaches ──────────────────────────────────────────────────────────────────
