@@ -450,7 +450,8 @@ def require_answer(response: UpstreamReader, start: CompleteResponse | StreamSta
     Raises:
         NotAnAnswer: it is neither an answer nor an error.
     """
-    if not start.is_answer and start.error is None:
+    is_error = isinstance(start, CompleteResponse) and start.error is not None
+    if not start.is_answer and not is_error:
         raise not_an_answer(response, start)
 
 

@@ -127,7 +127,7 @@ class FakeUpstream:
 
     def reset(self) -> None:
         """Clear all requests, and restore the default answers."""
-        self.answer = whole(answer_json())
+        self.answer = answer_by_path
         self.models = whole(b'{"object":"list","data":[]}')
         self.native = {}
         self.calls.clear()
@@ -465,6 +465,21 @@ def response_fields(
         "usage": RESPONSES_USAGE,
         **fields,
     }
+
+
+def vectors_json() -> bytes:
+    """A complete answer to a request for embeddings, of one vector."""
+    vector = {"object": "embedding", "index": 0, "embedding": [0.25, -0.5]}
+    usage = {"prompt_tokens": 19, "total_tokens": 19}
+    answer = {"object": "list", "data": [vector], "model": "upstream-model", "usage": usage}
+    return json.dumps(answer).encode()
+
+
+def answer_by_path(call: Call) -> Answer:
+    """What a working server answers, complete."""
+    if call.path.startswith("/v1/responses"):
+        return response_answer()
+    return whole(vectors_json() if call.path.startswith("/v1/embeddings") else answer_json())
 
 
 def response_answer(text: str = "Hello!", **fields: Any) -> Answer:

@@ -1,24 +1,21 @@
 """The OpenAPI document, checked with schemathesis."""
 
 import asyncio
-import json
 import subprocess
 import sys
 
 import pytest
 
-from fakes import Call, FakeUpstream, Step, answer_json, error_json, response_fields, whole
+from fakes import Answer, Call, FakeUpstream, answer_by_path, error_json, whole
 from live import StartProxy
 
 EXAMPLES = 20  # per operation
 
 
-def answer(call: Call) -> list[Step]:
+def answer(call: Call) -> Answer:
     if call.method == "DELETE":
         return whole(error_json("Not found."), status=404)
-    if call.path.startswith("/v1/responses"):
-        return whole(json.dumps(response_fields()).encode())
-    return whole(answer_json())
+    return answer_by_path(call)
 
 
 async def test_openapi_document_matches_the_proxy(
