@@ -15,7 +15,7 @@ import httpx2
 from proxy.addresses import join_url, without_version
 from proxy.config import ConfigError, UpstreamConfig
 from proxy.protocol import view_models
-from proxy.protocol.ollama import find_model, is_same_model, pull_command
+from proxy.protocol.ollama import is_same_model, pull_command, shortest_name
 from proxy.upstream.capabilities import (
     Capabilities,
     common_capabilities,
@@ -64,6 +64,7 @@ class ModelCatalog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.names: frozenset[str] = frozenset()
+        self._shortest_names: frozenset[str] = frozenset()  # each request looks its model up
         self.is_listed = False
         self.capabilities = configured_capabilities(config)
         self.is_stale = True
@@ -88,7 +89,7 @@ class ModelCatalog:
 
     def lacks(self, model: str) -> bool:
         """Whether the server has listed its models, and this one is not among them."""
-        return self.is_listed and find_model(model, self.names) is None
+        return self.is_listed and shortest_name(model) not in self._shortest_names
 
     def mark_stale(self) -> None:
         """Record a failure of the server: another server may answer from now on."""
@@ -111,6 +112,7 @@ class ModelCatalog:
         self.capabilities = capabilities or self.capabilities
         if names is not None:
             self.names, self.is_listed = frozenset(names), True
+            self._shortest_names = frozenset(map(shortest_name, names))
             self._note_problem(_missing_model(self._config.model, names, self.capabilities))
 
     def _note_problem(self, problem: str | None) -> None:
