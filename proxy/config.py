@@ -238,7 +238,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     Attributes:
         names: patterns in which `*` is any text and `[1-9]` one of these characters.
-        reasoning: whether the models think before they answer, and bill tokens that nobody sees.
+        reasoning: whether the models think before they answer; the hidden tokens are billed.
         first_token, idle: as in `timeouts`; None is the value there.
     """
 

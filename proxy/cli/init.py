@@ -158,7 +158,7 @@ def chat_models(url: str) -> list[str] | None:
         return asyncio.run(_chat_models(url))
     except ConfigError:
         raise
-    except Exception:  # whatever answers or fails there, it is no Ollama
+    except Exception:  # any failure or other answer: it is not Ollama
         return None
 
 

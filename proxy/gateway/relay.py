@@ -76,7 +76,7 @@ class UpstreamReader(Protocol):
         """As `next_chunk`; None when nothing has arrived by `due`, in the loop's time."""
 
     def mark_alive(self) -> None:
-        """Begin the wait for the first output anew."""
+        """Restart the first-token timeout."""
 
     def mark_started(self) -> None:
         """Switch from the first-token timeout to the idle timeout."""

@@ -206,7 +206,7 @@ class Refusal(NamedTuple):
 
 
 def read_refusal(body: bytes) -> Refusal:
-    """Read an error's body, whatever its form."""
+    """Read the body of an error, in any of the known forms or as plain text."""
     text = body[:MAX_ERROR_BYTES].decode(errors="replace")
     try:
         error = _any.decode(body) if len(body) <= MAX_ERROR_BYTES else text

@@ -115,7 +115,7 @@ class UpstreamResponse:
         self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
 
     def mark_alive(self) -> None:
-        """An event without output, or a comment, has arrived: the wait for output begins anew."""
+        """Restart the first-token timeout: an event without output, or a comment, has arrived."""
         self._limit_at = asyncio.get_running_loop().time() + self._first_token_seconds
 
     def mark_started(self) -> None:

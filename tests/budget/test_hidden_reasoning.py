@@ -1,4 +1,4 @@
-"""Thinking that a cloud model bills, and that nobody saw, is booked."""
+"""Hidden reasoning that a cloud model bills is booked."""
 
 import asyncio
 from typing import Any

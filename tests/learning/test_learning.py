@@ -324,7 +324,7 @@ def test_pairs_of_a_model_in_another_spelling_count(url: str, records_of: OpenRe
 def test_counting_new_pairs_reads_no_earlier_judgement(
     tmp_path: Path, records_of: OpenRecords, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every worker counts once a minute, whatever the number of judgements on record."""
+    """Every worker counts once a minute, for any number of judgements on record."""
     url = f"sqlite:///{tmp_path}/router.db"
     judge(url, TEXTS[:20])
     with caplog.at_level(logging.DEBUG, logger="peewee"):

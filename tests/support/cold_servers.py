@@ -15,6 +15,7 @@ from fakes import (
     Call,
     FakeUpstream,
     Gate,
+    Step,
     answer_json,
     chunked,
     error_json,
@@ -84,14 +85,14 @@ class ColdServer:
         streams = call.json.get("stream")
         return self._after_load(chunked(*openai_events()) if streams else whole(answer_json()))
 
-    def _after_load(self, answer: Answer) -> Iterator[bytes | Gate]:  # type: ignore[misc]
+    def _after_load(self, answer: Answer) -> Iterator[Step]:
         if not self.is_loaded:
             yield _Load(self)
         if self.error is not None:
             status, message = self.error
-            yield from whole(error_json(message), status=status)  # type: ignore[misc]
+            yield from whole(error_json(message), status=status)
         else:
-            yield from answer  # type: ignore[misc]
+            yield from answer
 
     async def load(self) -> None:
         self.loads += 1

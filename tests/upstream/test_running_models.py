@@ -62,7 +62,7 @@ async def test_a_model_is_cold_until_its_load_is_answered() -> None:
     server.may_finish.clear()
     task = server.models.load("phi3")
     assert task is not None
-    assert server.models.load("phi3") is task  # one load, whoever asks
+    assert server.models.load("phi3") is task  # a second request starts no second load
     server.listed = ["phi3:latest"]  # Ollama lists it from the start of the load
     await server.models.refresh()
     assert server.models.is_cold("phi3")
