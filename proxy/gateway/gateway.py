@@ -516,7 +516,8 @@ class Gateway:
                     await exchange.send(call.endpoint.error_event(error), more=False)
                 else:
                     headers = record.router_headers() + record.cost_headers()
-                    await send_error(error, exchange, headers)
+                    body_of = call.endpoint.error_body
+                    await send_error(error, exchange, headers, body_of=body_of)
         except TimeoutError:
             logger.warning("request %s: the client does not read; closing", record.id)
 

@@ -1,6 +1,6 @@
 """Errors for the client and the record: the envelope, the ending, the request timeout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from proxy.errors import (
     InternalError,
@@ -18,11 +18,15 @@ from proxy.record import CallRecord, Ending
 
 
 async def send_error(
-    error: RouterError, writer: ResponseWriter, headers: Sequence[tuple[bytes, bytes]]
+    error: RouterError,
+    writer: ResponseWriter,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    body_of: Callable[[RouterError], bytes] = envelope,
 ) -> None:
-    """Answer with an error in OpenAI's envelope."""
+    """Answer with an error, in OpenAI's envelope or the form of another API."""
     all_headers = [(b"content-type", JSON_MEDIA_TYPE), *error.headers, *headers]
-    await writer.answer(error.status, all_headers, envelope(error))
+    await writer.answer(error.status, all_headers, body_of(error))
 
 
 def ending_of(error: RouterError) -> Ending:

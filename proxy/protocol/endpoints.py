@@ -44,6 +44,7 @@ class Endpoint(NamedTuple):
         view: reads a complete answer or one event of a stream; None for an unknown form.
         has_output: whether an event of a stream has output in fields that `view` does not read.
         is_answer: whether a complete body, viewed, is an answer and not something else.
+        error_body: the body of an answer that is an error.
         error_event: the last event of a stream that cannot go on.
         read_parts: reads the parts of a complete answer; None for an unknown form.
         adapt: changes a request's fields for a server with `Capabilities.needs_adapting`.
@@ -56,6 +57,7 @@ class Endpoint(NamedTuple):
     path: str
     parse: Callable[[bytes], RoutingRequest]
     view: Callable[[bytes], AnswerView | None]
+    error_body: Callable[[RouterError], bytes] = envelope
     error_event: Callable[[RouterError], bytes] = _event_of
     has_output: Callable[[bytes], bool] = has_output
     is_answer: Callable[[AnswerView, bytes], bool] = _is_answer
@@ -91,7 +93,7 @@ RESPONSES: Final = Endpoint(
     "/responses",
     responses.parse_responses,
     response_objects.view_response,
-    response_objects.error_event,
+    error_event=response_objects.error_event,
     has_output=lambda _: False,  # its events have types
     read_parts=read_response,
     adapt=adapt_responses,
