@@ -67,6 +67,20 @@ class NotFound(RouterError):
     type = "invalid_request_error"
 
 
+class LocalModelMissing(NotFound):
+    """The name can only mean a local model, or resembles one, and the local tier does not have it.
+
+    Attributes:
+        pulls: whether the name is one that Ollama can install.
+    """
+
+    code = "model_not_found"
+
+    def __init__(self, message: str, *, param: str | None = None, pulls: bool = False) -> None:
+        super().__init__(message, param=param)
+        self.pulls = pulls
+
+
 class MethodNotAllowed(RouterError):
     """The route does not support the HTTP method."""
 

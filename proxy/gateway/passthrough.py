@@ -16,6 +16,7 @@ from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.decision import require_countable
 from proxy.gateway.failover import check_credential
 from proxy.gateway.large_bodies import parse_large
+from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
@@ -134,7 +135,7 @@ class Passthrough:
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
         if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._prepare_body(call)
+            body = await self._prepare_body(call, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
@@ -151,20 +152,25 @@ class Passthrough:
         finally:
             await response.close()
 
-    async def _prepare_body(self, call: Call) -> bytes:
+    async def _prepare_body(self, call: Call, path: Path) -> bytes:
         """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
         try:
             call.request = await parse_large(call.body, parse_responses)
-            local = snapshot.upstreams[Target.LOCAL]
-            preference = snapshot.router.read_preference(
-                call.request.model, (), local.catalog.known_names
-            )
+            headers = call.exchange.headers
+            preference = await read_preference(snapshot, call.request.model, headers)
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise
             return call.body  # the cloud answers with the error
+        if preference.target is Target.LOCAL:
+            raise InvalidRequest(
+                f"The local tier does not have /v1{path.sent}. Send the request to 'cloud', or "
+                "leave the choice to 'auto'.",
+                param="model",
+                code="unsupported_by_local_model",
+            )
         await resolve_references(call, self._stored_responses)
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model

@@ -27,12 +27,13 @@ _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
 _TAG: Final = ":latest"
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
-# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants and
-# versions at Amazon Bedrock. Source: https://openrouter.ai/docs/guides/routing/model-variants.
+# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
+# versions and resources at Amazon Bedrock.
+# Source: https://openrouter.ai/docs/guides/routing/model-variants.
 _CLOUD_NAME: Final = re.compile(
-    r"ft:.+"
+    r"ft:.+|(?:.+/)?arn:aws:.+"
     r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
-    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+"
+    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+(?::\d*[a-z]+)?"
 )
 # Ollama drops these without an error or refuses them, whichever model is loaded.
 UNSUPPORTED: Final = frozenset(
@@ -113,8 +114,9 @@ def find_model(name: str, listed: Collection[str]) -> str | None:
 
 def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
+    name = name.lower()
     is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
-    return is_tagged or name.lower().startswith(_REGISTRIES)
+    return is_tagged or name.startswith(_REGISTRIES)
 
 
 def spellings_of(name: str) -> list[str]:

@@ -4,6 +4,7 @@ This package does not send requests and does not know what an answer costs.
 """
 
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
+from proxy.routing.model_names import find_local, own_name, without_connection
 from proxy.routing.router import (
     Decision,
     Model,
@@ -30,6 +31,9 @@ __all__ = [
     "ShadowRouter",
     "Verifier",
     "features_of",
+    "find_local",
+    "own_name",
     "read_headers",
     "wants_no_store",
+    "without_connection",
 ]

@@ -1,0 +1,107 @@
+"""The names of models that a client may send: the proxy's own, those of a tier, and near misses.
+
+A name is compared as Ollama compares names: without case, and without what Ollama adds to it
+(`protocol.ollama.shortest_name`). Clients also put the name of a connection in front of it.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from itertools import islice
+from typing import Final
+
+from proxy.protocol.model_servers import LOCAL_CONNECTIONS
+from proxy.protocol.ollama import find_model, looks_local, shortest_name
+
+OWN_NAMES: Final = ("auto", "local", "cloud")
+
+# What clients put in front of a name to choose a connection to any server of OpenAI's API.
+# Sources: LiteLLM's list of providers (aider, CrewAI, DSPy and smolagents use it), and opencode's.
+_CONNECTIONS: Final = re.compile(
+    r"(?:openai|openai[_-]like|openai[_-]compatible|custom_openai|text-completion-openai"
+    r"|litellm_proxy|hybrid(?:-llm(?:-router)?)?)/"
+)
+# The names of the clouds' own families that resemble those of open models, such as `gpt-oss`.
+_CLOUD_FAMILIES: Final = re.compile(r"(?:.+/)?(?:gpt-\d|chatgpt-|o\d|claude-|gemini-|text-emb)")
+# How docs call any local model, as in `local-model` of LM Studio.
+_MEANS_LOCAL: Final = re.compile(r"local(?![a-z0-9])")
+# Shares of equal characters, as `difflib` counts them. From the first on, a name is taken for one
+# of the proxy's own (`atuo`), from the second on for a local model's (`phi-3`); from the third on
+# the error suggests another name.
+_CLOSE_TO_OWN: Final = 0.75
+_CLOSE_TO_LOCAL: Final = 0.8
+_SUGGESTED: Final = 0.6
+# The work grows with the length of a name and with the number of names.
+_MAX_COMPARED_CHARS: Final = 100
+_MAX_COMPARED_NAMES: Final = 200
+
+
+def own_name(model: str) -> str | None:
+    """The name of the proxy's own that is meant, in lower case and with its parameters, or None."""
+    name = shortest_name(model.strip())
+    for prefix in (_CONNECTIONS, LOCAL_CONNECTIONS):
+        if match := prefix.match(name):
+            name = name[match.end() :]
+            break
+    return name if name in OWN_NAMES or name.startswith("auto:") else None
+
+
+def find_local(model: str, listed: Collection[str]) -> str | None:
+    """The spelling of a local model in a list, also behind a connection's name; None if absent."""
+    found = find_model(model, listed)
+    name = without_connection(model)
+    return find_model(name, listed) if found is None and name != model else found
+
+
+def without_connection(model: str) -> str:
+    """A local model's name without the name of a connection in front of it.
+
+    `openai/x` may be a model of a cloud, so it stays unless `x` has the form of a local name.
+    """
+    name = model.strip()
+    if match := LOCAL_CONNECTIONS.match(name.lower()):
+        return name[match.end() :]
+    match = _CONNECTIONS.match(name.lower())
+    return name[match.end() :] if match and looks_local(name[match.end() :]) else name
+
+
+def has_local_form(model: str) -> bool:
+    """Whether only a local model can have a name, whichever models there are."""
+    return looks_local(model) or LOCAL_CONNECTIONS.match(model.strip().lower()) is not None
+
+
+def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
+    """Whether a name, which is no model's, resembles the proxy's own or a local model's name."""
+    name = shortest_name(model.strip())
+    if _CLOUD_FAMILIES.match(name) or len(name) > _MAX_COMPARED_CHARS:
+        return False
+    if _MEANS_LOCAL.match(name) or name.rpartition("/")[2] in OWN_NAMES:
+        return True
+    return bool(
+        get_close_matches(name, OWN_NAMES, n=1, cutoff=_CLOSE_TO_OWN)
+        or get_close_matches(name, _comparable(local_models), n=1, cutoff=_CLOSE_TO_LOCAL)
+    )
+
+
+def nearest_name(model: str, local_models: Iterable[str]) -> str | None:
+    """The nearest of the proxy's own names and the local models; None if none resembles it."""
+    name = shortest_name(without_connection(model))[:_MAX_COMPARED_CHARS]
+    last_part = name.rpartition("/")[2]
+    if _MEANS_LOCAL.match(name):
+        return "local"
+    names = {own: own for own in OWN_NAMES} | _comparable(local_models)
+    if last_part in names:
+        return names[last_part]
+    base = last_part.partition(":")[0]
+    for candidate in (name, last_part, base):
+        if close := get_close_matches(candidate, names, n=1, cutoff=_SUGGESTED):
+            return names[close[0]]
+    return None
+
+
+def _comparable(models: Iterable[str]) -> dict[str, str]:
+    """The names in their shortest form, and those without a tag, each with its spelling."""
+    some = islice(models, _MAX_COMPARED_NAMES)
+    shortest = sorted((shortest_name(model), model) for model in some)
+    bases = {name.partition(":")[0]: model for name, model in reversed(shortest)}
+    return bases | dict(shortest)
