@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 _DRAIN_FACTOR: Final = 4
 # Response headers that scripts of an allowed origin may read.
 EXPOSED_HEADERS: Final = tuple(
-    "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
-    "x-router-merit x-router-threshold x-router-reason x-router-rule x-router-decision-ms "
+    "x-request-id x-upstream-request-id retry-after x-should-retry "
+    "x-router-target x-router-model x-router-score x-router-merit x-router-threshold "
+    "x-router-reason x-router-rule x-router-decision-ms "
     "x-router-fallback x-router-adapted x-router-second-look x-router-verified-merit "
     "x-router-cost-usd x-router-saved-usd".split()
 )
