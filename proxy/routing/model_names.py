@@ -67,7 +67,8 @@ def without_connection(model: str) -> str:
 
 def has_local_form(model: str) -> bool:
     """Whether only a local model can have a name, whichever models there are."""
-    return looks_local(model) or LOCAL_CONNECTIONS.match(model.strip().lower()) is not None
+    name = model.strip().lower()
+    return looks_local(name) or LOCAL_CONNECTIONS.match(name) is not None
 
 
 def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
@@ -83,13 +84,18 @@ def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
     )
 
 
-def nearest_name(model: str, local_models: Iterable[str]) -> str | None:
-    """The nearest of the proxy's own names and the local models; None if none resembles it."""
+def suggest_name(model: str, known: Iterable[str]) -> str:
+    """The question whether another name is meant, with a space in front; empty if none is near."""
+    nearest = _nearest_name(model, known)
+    return "" if nearest is None else f" Did you mean '{nearest}'?"
+
+
+def _nearest_name(model: str, known: Iterable[str]) -> str | None:
     name = shortest_name(without_connection(model))[:_MAX_COMPARED_CHARS]
     last_part = name.rpartition("/")[2]
     if _MEANS_LOCAL.match(name):
         return "local"
-    names = {own: own for own in OWN_NAMES} | _comparable(local_models)
+    names = {own: own for own in OWN_NAMES} | _comparable(known)
     if last_part in names:
         return names[last_part]
     base = last_part.partition(":")[0]

@@ -27,8 +27,8 @@ from proxy.routing.model_names import (
     find_local,
     has_local_form,
     is_near_miss,
-    nearest_name,
     own_name,
+    suggest_name,
 )
 from proxy.routing.rules import Rule, Rules
 from proxy.routing.verifier import Verifier
@@ -360,7 +360,7 @@ class Router:
         known = (self._models[Target.LOCAL], *(local_models or ()))
         if not self._rejects_unknown and (has_form or is_near_miss(model, known)):
             raise LocalModelMissing(
-                f"The local server has no model '{model}'.{_suggestion(model, known)} "
+                f"The local server has no model '{model}'.{suggest_name(model, known)} "
                 "To send the request to the cloud, set the header x-router-target: cloud.",
                 param="model",
                 pulls=looks_local(model),
@@ -389,7 +389,7 @@ class Router:
         if self._rejects_unknown and model != self._models[Target.CLOUD]:
             known = (*self._models.values(), *local_models)
             raise NotFound(
-                f"The model '{model}' does not exist here.{_suggestion(model, known)} Use 'auto', "
+                f"The model '{model}' does not exist here.{suggest_name(model, known)} Use 'auto', "
                 "'local' or 'cloud', or see GET /v1/models.",
                 param="model",
                 code="model_not_found",
@@ -503,11 +503,6 @@ class Router:
     def close(self) -> None:
         if self._scorer is not None:
             self._scorer.close()
-
-
-def _suggestion(model: str, known: Collection[str]) -> str:
-    nearest = nearest_name(model, known)
-    return "" if nearest is None else f" Did you mean '{nearest}'?"
 
 
 def read_headers(

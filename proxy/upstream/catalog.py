@@ -146,6 +146,12 @@ class ModelCatalog:
             logger.info("%s upstream: the model %s is available now", self._name, model)
         self.problem = problem
 
+    def known_capabilities(self, model: str) -> Capabilities:
+        """The capabilities of a model as far as they are known, without a query."""
+        if is_same_model(model, self._config.model):
+            return self.capabilities
+        return self._other_capabilities.get(model, Capabilities())
+
     async def capabilities_of(self, model: str) -> Capabilities:
         """The capabilities of another model of the server, queried on first use."""
         if model not in self._other_capabilities:
