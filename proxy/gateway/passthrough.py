@@ -20,7 +20,13 @@ from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
-from proxy.protocol.endpoints import ROUTED, STATELESS_POSTS, Path, read_path
+from proxy.protocol.endpoints import (
+    ROUTED,
+    STATELESS_POSTS,
+    Path,
+    has_second_base,
+    read_path,
+)
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -61,6 +67,8 @@ class Passthrough:
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
+        if has_second_base(path):  # its body is not for the cloud, which has no such path
+            raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
         if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
             raise _unknown_route(method, raw_path)
         stored = await self._find(call, path)

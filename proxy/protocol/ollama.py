@@ -27,6 +27,7 @@ _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
 _TAG: Final = ":latest"
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
+_NAME: Final = re.compile(r"[\w./:-]+", re.ASCII)  # with the port of a registry
 # Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
 # versions and resources at Amazon Bedrock.
 # Source: https://openrouter.ai/docs/guides/routing/model-variants.
@@ -116,7 +117,8 @@ def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
     name = name.lower()
     is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
-    return is_tagged or name.startswith(_REGISTRIES)
+    has_form = is_tagged or name.startswith(_REGISTRIES)
+    return has_form and _NAME.fullmatch(name) is not None
 
 
 def spellings_of(name: str) -> list[str]:

@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, is_api_path
+from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -378,7 +378,8 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
             return error
         case NotFoundException():
             method, path = request.method, request.scope["path"]
-            hint = f". The API is below /v1: {method} /v1{path}" if is_api_path(path) else ""
+            meant = meant_path(path)
+            hint = f". The API is below /v1: {method} {meant}" if meant is not None else ""
             return NotFound(f"Unknown route: {method} {path}{hint}", code="unknown_url")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")
