@@ -82,14 +82,14 @@ class LocalModelMissing(NotFound):
     """The name can only mean a local model, or resembles one, and the local tier does not have it.
 
     Attributes:
-        pulls: whether the name is one that Ollama can install.
+        installs: the name under which Ollama may be able to install it.
     """
 
     code = "model_not_found"
 
-    def __init__(self, message: str, *, param: str | None = None, pulls: bool = False) -> None:
-        super().__init__(message, param=param)
-        self.pulls = pulls
+    def __init__(self, message: str, *, installs: str | None) -> None:
+        super().__init__(message, param="model")
+        self.installs = installs
 
 
 class MethodNotAllowed(RouterError):

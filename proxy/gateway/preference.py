@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from proxy.errors import LocalModelMissing
 from proxy.gateway.call import Snapshot
-from proxy.protocol.ollama import pull_command
+from proxy.protocol.ollama import can_pull, pull_command
 from proxy.record import Target
 from proxy.routing import RoutingPreference
 
@@ -23,6 +23,7 @@ async def read_preference(
     except LocalModelMissing as error:
         if snapshot.prices.is_known(model) or await cloud.lists(model):
             return RoutingPreference(Target.CLOUD, model)
-        if error.pulls and local.capabilities.needs_adapting:
-            error.message += f" To install it: {pull_command(model)}"
+        name = error.installs
+        if name is not None and can_pull(name) and local.capabilities.needs_adapting:
+            error.message += f" To install it: {pull_command(name)}"
         raise

@@ -237,6 +237,11 @@ def load_body(model: str) -> bytes:
     return msgspec.json.encode({"model": model, "stream": False})
 
 
+def can_pull(name: str) -> bool:
+    """Whether a name has only the characters of a model's name, so that a shell may get it."""
+    return _NAME.fullmatch(name) is not None and not name.startswith("-")
+
+
 def pull_command(model: str) -> str:
     """The shell command that installs a model."""
     return f"ollama pull {model.removesuffix(':latest')}"

@@ -21,8 +21,6 @@ _CONNECTIONS: Final = re.compile(
     r"(?:openai|openai[_-]like|openai[_-]compatible|custom_openai|text-completion-openai"
     r"|litellm_proxy|hybrid(?:-llm(?:-router)?)?)/"
 )
-# The names of the clouds' own families that resemble those of open models, such as `gpt-oss`.
-_CLOUD_FAMILIES: Final = re.compile(r"(?:.+/)?(?:gpt-\d|chatgpt-|o\d|claude-|gemini-|text-emb)")
 # How docs call any local model, as in `local-model` of LM Studio.
 _MEANS_LOCAL: Final = re.compile(r"local(?![a-z0-9])")
 # Shares of equal characters, as `difflib` counts them. From the first on, a name is taken for one
@@ -74,11 +72,9 @@ def has_local_form(model: str) -> bool:
 def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
     """Whether a name, which is no model's, resembles the proxy's own or a local model's name."""
     name = shortest_name(model.strip())
-    if _CLOUD_FAMILIES.match(name) or len(name) > _MAX_COMPARED_CHARS:
-        return False
     if _MEANS_LOCAL.match(name) or name.rpartition("/")[2] in OWN_NAMES:
         return True
-    return bool(
+    return len(name) <= _MAX_COMPARED_CHARS and bool(
         get_close_matches(name, OWN_NAMES, n=1, cutoff=_CLOSE_TO_OWN)
         or get_close_matches(name, _comparable(local_models), n=1, cutoff=_CLOSE_TO_LOCAL)
     )

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
 from proxy.errors import InvalidRequest, LocalModelMissing, LocalModelsUnknown, NotFound
-from proxy.protocol.ollama import looks_local, shortest_name
+from proxy.protocol.ollama import shortest_name
 from proxy.record import Reason, Target
 from proxy.routing.model_names import (
     find_local,
@@ -29,6 +29,7 @@ from proxy.routing.model_names import (
     is_near_miss,
     own_name,
     suggest_name,
+    without_connection,
 )
 from proxy.routing.rules import Rule, Rules
 from proxy.routing.verifier import Verifier
@@ -362,8 +363,7 @@ class Router:
             raise LocalModelMissing(
                 f"The local server has no model '{model}'.{suggest_name(model, known)} "
                 "To send the request to the cloud, set the header x-router-target: cloud.",
-                param="model",
-                pulls=looks_local(model),
+                installs=without_connection(model) if has_form else None,
             )
 
     def _read_auto(self, parameters: str) -> float:

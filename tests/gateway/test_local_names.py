@@ -89,6 +89,10 @@ async def test_the_error_names_the_nearest_model_and_how_to_install_it(
     message = (await proxy.chat(model="qwen2.5:3b")).json()["error"]["message"]
     assert "Did you mean 'qwen2.5:7b'?" in message
     assert message.endswith("To install it: ollama pull qwen2.5:3b")
+    prefixed = (await proxy.chat(model="ollama/Qwen2.5:3b")).json()["error"]["message"]
+    assert prefixed.endswith("To install it: ollama pull Qwen2.5:3b")
+    for model in ("ollama/-x", "ollama/$(reboot)", "ollama/a\nb"):
+        assert "pull" not in (await proxy.chat(model=model)).json()["error"]["message"]
     resembling = (await proxy.chat(model="Lokal")).json()["error"]["message"]
     assert "Did you mean 'local'?" in resembling
     assert "pull" not in resembling
