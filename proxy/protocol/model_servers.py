@@ -20,11 +20,12 @@ from proxy.protocol import ollama
 T = TypeVar("T")
 
 CHAT_PATH: Final = "/v1/chat/completions"
-# What clients put in front of a model's name, in lower case, to choose a local server. Sources:
+# What clients put in front of a model's name to choose a local server. Sources:
 # LiteLLM's list of providers, and those of opencode and Cline.
 LOCAL_CONNECTIONS: Final = re.compile(
     r"(?:ollama|ollama_chat|lm_?studio|llamafile|llama[._-]?cpp|(?:hosted_)?vllm"
-    r"|docker_model_runner|local)/"
+    r"|docker_model_runner|local)/",
+    re.IGNORECASE,
 )
 
 

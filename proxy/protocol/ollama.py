@@ -113,10 +113,15 @@ def find_model(name: str, listed: Collection[str]) -> str | None:
     return next((other for other in listed if shortest_name(other) == shortest), None)
 
 
+def is_cloud_name(name: str) -> bool:
+    """Whether a name with a colon has a form that only clouds have."""
+    return _CLOUD_NAME.fullmatch(name.lower()) is not None
+
+
 def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
     name = name.lower()
-    is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
+    is_tagged = ":" in name and not is_cloud_name(name)
     has_form = is_tagged or name.startswith(_REGISTRIES)
     return has_form and _NAME.fullmatch(name) is not None
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from proxy.protocol.model_servers import LOCAL_CONNECTIONS
-from proxy.protocol.ollama import find_model, looks_local, shortest_name
+from proxy.protocol.ollama import find_model, is_cloud_name, looks_local, shortest_name
 
 OWN_NAMES: Final = ("auto", "local", "cloud")
 
@@ -19,15 +19,14 @@ OWN_NAMES: Final = ("auto", "local", "cloud")
 # Sources: LiteLLM's list of providers (aider, CrewAI, DSPy and smolagents use it), and opencode's.
 _CONNECTIONS: Final = re.compile(
     r"(?:openai|openai[_-]like|openai[_-]compatible|custom_openai|text-completion-openai"
-    r"|litellm_proxy|hybrid(?:-llm(?:-router)?)?)/"
+    r"|litellm_proxy|hybrid(?:-llm(?:-router)?)?)/",
+    re.IGNORECASE,
 )
 # How docs call any local model, as in `local-model` of LM Studio.
 _MEANS_LOCAL: Final = re.compile(r"local(?![a-z0-9])")
-# Shares of equal characters, as `difflib` counts them. From the first on, a name is taken for one
-# of the proxy's own (`atuo`), from the second on for a local model's (`phi-3`); from the third on
-# the error suggests another name.
-_CLOSE_TO_OWN: Final = 0.75
-_CLOSE_TO_LOCAL: Final = 0.8
+# Shares of equal characters, as `difflib` counts them: from the first on, a name is taken for
+# another one (`atuo`, `phi-3`, `phi4` for `phi3`); from the second on, an error suggests the other.
+_CLOSE: Final = 0.75
 _SUGGESTED: Final = 0.6
 # The work grows with the length of a name and with the number of names.
 _MAX_COMPARED_CHARS: Final = 100
@@ -36,11 +35,7 @@ _MAX_COMPARED_NAMES: Final = 200
 
 def own_name(model: str) -> str | None:
     """The name of the proxy's own that is meant, in lower case and with its parameters, or None."""
-    name = shortest_name(model.strip())
-    for prefix in (_CONNECTIONS, LOCAL_CONNECTIONS):
-        if match := prefix.match(name):
-            name = name[match.end() :]
-            break
+    name = _without(LOCAL_CONNECTIONS, _without(_CONNECTIONS, shortest_name(model.strip())))
     return name if name in OWN_NAMES or name.startswith("auto:") else None
 
 
@@ -57,27 +52,32 @@ def without_connection(model: str) -> str:
     `openai/x` may be a model of a cloud, so it stays unless `x` has the form of a local name.
     """
     name = model.strip()
-    if match := LOCAL_CONNECTIONS.match(name.lower()):
-        return name[match.end() :]
-    match = _CONNECTIONS.match(name.lower())
-    return name[match.end() :] if match and looks_local(name[match.end() :]) else name
+    inner = _without(_CONNECTIONS, name)
+    rest = _without(LOCAL_CONNECTIONS, inner)
+    return rest if rest != inner or looks_local(name) else name
+
+
+def _without(connections: re.Pattern[str], name: str) -> str:
+    match = connections.match(name)
+    return name if match is None else name[match.end() :]
 
 
 def has_local_form(model: str) -> bool:
     """Whether only a local model can have a name, whichever models there are."""
-    name = model.strip().lower()
-    return looks_local(name) or LOCAL_CONNECTIONS.match(name) is not None
+    name = model.strip()
+    inner = _without(_CONNECTIONS, name)
+    return looks_local(name) or LOCAL_CONNECTIONS.match(inner) is not None
 
 
 def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
     """Whether a name, which is no model's, resembles the proxy's own or a local model's name."""
-    name = shortest_name(model.strip())
+    if is_cloud_name(model):
+        return False
+    name = _without(_CONNECTIONS, shortest_name(model.strip()))
     if _MEANS_LOCAL.match(name) or name.rpartition("/")[2] in OWN_NAMES:
         return True
-    return len(name) <= _MAX_COMPARED_CHARS and bool(
-        get_close_matches(name, OWN_NAMES, n=1, cutoff=_CLOSE_TO_OWN)
-        or get_close_matches(name, _comparable(local_models), n=1, cutoff=_CLOSE_TO_LOCAL)
-    )
+    names = (*OWN_NAMES, *_comparable(local_models))
+    return len(name) <= _MAX_COMPARED_CHARS and bool(get_close_matches(name, names, 1, _CLOSE))
 
 
 def suggest_name(model: str, known: Iterable[str]) -> str:
@@ -87,7 +87,8 @@ def suggest_name(model: str, known: Iterable[str]) -> str:
 
 
 def _nearest_name(model: str, known: Iterable[str]) -> str | None:
-    name = shortest_name(without_connection(model))[:_MAX_COMPARED_CHARS]
+    name = _without(LOCAL_CONNECTIONS, _without(_CONNECTIONS, shortest_name(model.strip())))
+    name = name[:_MAX_COMPARED_CHARS]
     last_part = name.rpartition("/")[2]
     if _MEANS_LOCAL.match(name):
         return "local"

@@ -168,6 +168,17 @@ async def test_what_only_the_cloud_has_is_refused_for_the_local_tier(
     assert cloud.call.json["model"] == "phi4:14b"
 
 
+async def test_a_name_with_a_price_is_the_clouds(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.models = whole(b'{"data":[{"id":"gpt-oss:20b"},{"id":"gpt-4"}]}')
+    proxy = await start()
+    for model in ("gpt-4o", "gpt-4.1"):  # which resemble them
+        assert (await proxy.chat(model=model)).status_code == 200
+        assert cloud.calls[-1].json["model"] == model
+    assert not local.calls
+
+
 @pytest.mark.parametrize("model", ["glm:free", "phi-3", "vendor/model:fast", "gemini:latest"])
 async def test_a_name_that_the_cloud_lists_is_the_clouds(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, model: str

@@ -95,6 +95,7 @@ def test_default_routed_models_are_auto_and_the_cloud_model() -> None:
         ("phi3", {}, RoutingPreference(LOCAL)),
         ("ollama/Phi3", {}, RoutingPreference(LOCAL)),
         ("ollama_chat/qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("OpenAI/ollama/Qwen3:4B", {}, RoutingPreference(LOCAL, "qwen3:4b")),
         ("openai/qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
         ("phi3:mini", {"target": "cloud"}, RoutingPreference(CLOUD, "phi3:mini")),
         ("registry.ollama.ai/library/Phi3", {}, RoutingPreference(LOCAL)),
@@ -233,9 +234,12 @@ MISSING = {
     "loca1": "local",
     "atuo": "auto",
     "clod": "cloud",
+    "openai/Lokal": "local",
+    "litellm_proxy/phi-3": "phi3:latest",
     "local-model": "local",
     "myproxy/auto": "auto",
     "phi-3": "phi3:latest",
+    "phi4": "phi3:latest",
     "qwen3": "qwen3:4b",
     "Qwen3-4b": "qwen3:4b",
 }
@@ -258,13 +262,14 @@ def test_a_name_that_means_or_resembles_a_local_one_is_refused(
 
 @pytest.mark.parametrize(
     "model",
-    "gpt-4o gpt-4 o3 o4-mini claude-sonnet-5 gemini-3-flash text-embedding-3-small grok-4 "
-    "deepseek-chat mistral-large-latest openrouter/auto-beta meta-llama/llama-3.3-70b-instruct "
+    "gpt-5 gpt-4 o3 o4-mini claude-sonnet-5 gemini-3-flash text-embedding-3-small grok-4 "
+    "mistral-large-latest openrouter/auto-beta meta-llama/llama-3.3-70b-instruct "
     "accounts/fireworks/models/kimi-k2 z-ai/glm-5:free ft:gpt-4o-mini:org::id whisper-1 "
-    "us.anthropic.claude-v2:1:18k arn:aws:bedrock:us-east-1:1:inference-profile/x".split(),
+    "openai/deepseek-r1:free us.anthropic.claude-v2:1:18k "
+    "arn:aws:bedrock:us-east-1:1:inference-profile/x".split(),
 )
 def test_other_names_go_to_the_cloud(model: str) -> None:
-    listed = {"phi3:latest", "qwen3:4b", "gpt-oss:20b", "deepseek-r1:7b", "gemma3:4b"}
+    listed = {"phi3:latest", "qwen3:4b", "gpt-oss:20b", "gemma3:4b", "deepseek-r1:7b"}
     assert router().read_preference(model, (), listed) == RoutingPreference(CLOUD, model)
 
 
