@@ -295,7 +295,7 @@ class StreamObserver:
         self.model = self.model or view.model
         self.service_tier = self.service_tier or _chosen(view.service_tier)
         if (usage := view.usage) is not None:
-            self.usage = usage
+            self.usage = usage.after(self.usage)
             self.service_tier = view.service_tier or self.service_tier
             self.model = view.model or self.model
         if view.finished:
