@@ -32,6 +32,8 @@ _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 _BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
 _EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
+# The fields with the text of an event, in the forms that servers write them in.
+_TEXT_KEYS: Final = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
 _COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
 # Takes an event or a complete answer, and the JSON in it; returns it as the client gets it.
@@ -345,7 +347,7 @@ class _Shape(NamedTuple):
         ):
             return None
         encoded = text.encode()
-        for key in (b'"content":"', b'"content": "'):
+        for key in _TEXT_KEYS:
             quoted = key + encoded + b'"'
             if event.count(quoted) == 1:
                 start = event.index(quoted) + len(key)

@@ -17,6 +17,7 @@ from anthropic_wire import (
     text_block,
     tool_events,
 )
+from cold_servers import ColdServer
 from fakes import (
     PATIENCE_SECONDS,
     WORDS,
@@ -235,6 +236,43 @@ async def test_a_leaving_client_cancels_the_upstream(
     row = (await proxy.finish()).row
     assert (row["ending"], row["usage_source"]) == ("client_gone", "estimated")
     assert row["output_tokens"] > 0
+
+
+async def test_requests_wait_for_one_load(start: StartProxy, local: FakeUpstream) -> None:
+    server = ColdServer(local, seconds=0.5)
+    server.speak_as_ollama()
+    local.answer = lambda _: chunked(*ollama_events())
+    limits = {"local": {"timeouts": {"first_token": 0.3}}}  # the load is no part of it
+    proxy = await start({"upstreams": limits, "server": {"hold_seconds": 0.1}})
+    answers = await asyncio.gather(*(post(proxy, stream=True) for _ in range(3)))
+    assert (server.loads, server.aborted, len(local.calls)) == (1, 0, 3)
+    for answer in answers:
+        assert answer.content.startswith(b": keep-alive\n\n")
+        assert answer.content.endswith(ollama_events()[-1])
+
+
+async def test_a_failure_after_a_held_start_is_an_event(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    ColdServer(local, seconds=0.5).speak_as_ollama()
+    busy = b'{"type":"error","error":{"type":"overloaded_error","message":"busy"}}'
+    local.answer = whole(busy, status=400)
+    proxy = await start({"server": {"hold_seconds": 0.1}})
+    content = (await post(proxy, stream=True)).content
+    comment, _, text = content.partition(b"event: error\ndata: ")
+    assert set(comment.split(b"\n\n")) == {b": keep-alive", b""}
+    assert json.loads(text)["error"] == {
+        "type": "api_error",
+        "message": "The local upstream answered with an error, status 400.",
+    }
+
+
+async def test_impossible_counts_are_bounded(start: StartProxy, ollama: FakeUpstream) -> None:
+    ollama.answer = whole(message_json(usage={"input_tokens": 99_999, "output_tokens": 10}))
+    proxy = await start({"upstreams": {"local": {"context_tokens": 4096}}})
+    await post(proxy)
+    row = (await proxy.finish()).row
+    assert (row["input_tokens"], row["usage_source"]) == (4096, "estimated")
 
 
 # ── Names ─────────────────────────────────────────────────────────────────────────────────────
