@@ -10,7 +10,6 @@ import pytest
 from anthropic_wire import (
     TOOL_USE,
     anthropic_events,
-    message_json,
     named,
     ollama_events,
     start_of,
@@ -27,6 +26,7 @@ from fakes import (
     Gate,
     answer_json,
     chunked,
+    message_json,
     refused_address,
     whole,
 )

@@ -9,12 +9,12 @@ from anthropic_wire import (
     TOOL_USE,
     anthropic_events,
     end_of,
-    message_json,
     named,
     start_of,
     text_block,
     tool_events,
 )
+from fakes import message_json
 from proxy import errors
 from proxy.gateway.stream_observer import StreamObserver
 from proxy.protocol.endpoints import MESSAGES

@@ -4,24 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fakes import WORDS
+from fakes import WORDS, message_json
 
-USAGE = {"input_tokens": 19, "output_tokens": 10}
 TOOL_USE = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bonn"}}
-
-
-def message_json(text: str = "Hello!", **fields: Any) -> bytes:
-    """A complete answer."""
-    answer = {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "upstream-model",
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
-        "usage": USAGE,
-    }
-    return json.dumps(answer | fields).encode()
 
 
 def named(kind: str, **fields: Any) -> bytes:
