@@ -69,6 +69,9 @@ _ERROR_TYPES: Final = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+# The API demands a limit, so clients send the largest one (Claude Code 32,000). To reserve all of
+# it would leave a local model's context no room for a prompt. An answer that is cut off says so.
+_MAX_ROOM: Final = 4096
 _NONE: Final[Mapping[str, str]] = {}
 _MAX_BLOCKS: Final = 512  # of an answer that is read; models write a few
 
@@ -139,7 +142,8 @@ class MessagesRequest:
     def __init__(self, body: _Body) -> None:
         self.model = body.model
         self.streams = bool(body.stream)
-        self.answer_tokens = read_limit(body.max_tokens)
+        limit = read_limit(body.max_tokens)
+        self.answer_tokens = None if limit is None else min(limit, _MAX_ROOM)
         self.hints = self.metadata_values = _NONE
         self.turns: list[tuple[str, str]] = []
         self.needs: dict[str, str] = {}

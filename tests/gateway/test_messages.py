@@ -48,7 +48,7 @@ UNREAD = {
 }
 OLLAMA = {
     "/api/version": whole(b'{"version":"0.33.0"}'),
-    "/api/ps": whole(b'{"models":[]}'),
+    "/api/ps": whole(b'{"models":[{"name":"phi3:latest","context_length":40960}]}'),
     "/api/show": whole(
         b'{"capabilities":["completion","tools","vision"],"model_info":{"a.context_length":40960}}'
     ),
@@ -367,6 +367,17 @@ async def test_a_prompt_that_does_not_fit_is_refused(
     assert not ollama.calls
     assert not cloud.calls
     assert (await post(proxy, text="one two three " * 400, max_tokens=500)).status_code == 200
+
+
+async def test_a_large_limit_of_the_answer_leaves_room_for_the_prompt(
+    start: StartProxy, ollama: FakeUpstream
+) -> None:
+    proxy = await start()  # 40,960 tokens
+    fits = await post(proxy, text="one two three " * 10_000, max_tokens=32_000)
+    assert fits.status_code == 200
+    assert ollama.call.json["max_tokens"] == 32_000
+    response = await post(proxy, text="one two three " * 12_500, max_tokens=32_000)
+    assert error_of(response, 400, "invalid_request_error").endswith(" tokens > 36864 maximum")
 
 
 async def test_a_cut_prompt_is_detected(start: StartProxy, ollama: FakeUpstream) -> None:
