@@ -593,8 +593,12 @@ def check_secrets(data: bytes) -> None:
 
 def check_envelope(answer: Answered) -> None:
     assert answer.headers["content-type"].startswith("application/json"), answer
-    error = json.loads(answer.body)["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
+    document = json.loads(answer.body)
+    error = document["error"]
+    if document.get("type") == "error":  # Anthropic's form
+        assert error.keys() == {"message", "type"}
+    else:
+        assert error.keys() == {"message", "type", "param", "code"}
     assert error["message"]
     assert isinstance(error["message"], str)
 
