@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anthropic_wire import ollama_events as message_events
 from fakes import (
     EASY,
     HARD,
@@ -32,6 +33,7 @@ from fakes import (
     answer_json,
     chunked,
     head,
+    message_json,
     openai_events,
     whole,
 )
@@ -607,7 +609,10 @@ def answer_call(call: Call) -> Answer:
     """A stream or a complete response. The raw bytes decide, as bodies may be invalid JSON."""
     if call.method == "HEAD":
         return [head(headers=[("content-length", str(len(BODY)))])]
-    return chunked(*EVENTS) if b'"stream":true' in call.body else whole(BODY)
+    streams = b'"stream":true' in call.body
+    if call.path.startswith("/v1/messages"):
+        return chunked(*message_events()) if streams else whole(message_json())
+    return chunked(*EVENTS) if streams else whole(BODY)
 
 
 class ErrorHandler(logging.Handler):
