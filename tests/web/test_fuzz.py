@@ -35,6 +35,7 @@ from fakes import (
     head,
     message_json,
     openai_events,
+    vectors_json,
     whole,
 )
 from live import CLOUD_KEY, LOCAL_KEY, StartProxy, check_agreement
@@ -612,6 +613,8 @@ def answer_call(call: Call) -> Answer:
     streams = b'"stream":true' in call.body
     if call.path.startswith("/v1/messages"):
         return chunked(*message_events()) if streams else whole(message_json())
+    if call.path.startswith("/v1/embeddings"):
+        return whole(vectors_json())
     return chunked(*EVENTS) if streams else whole(BODY)
 
 
