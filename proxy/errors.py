@@ -48,6 +48,25 @@ class InvalidRequest(RouterError):
     is_permanent = True
 
 
+class ContextExceeded(InvalidRequest):
+    """The prompt exceeds the context of the model that has to answer. All counts are tokens.
+
+    Attributes:
+        max_prompt: the most that a prompt may have, beside the room for the answer.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, *, prompt: int, room: int, context: int, param: str) -> None:
+        super().__init__(
+            f"This conversation has about {prompt} tokens. With {room} for the answer it exceeds "
+            f"the {context} tokens of the local model's context.",
+            param=param,
+        )
+        self.prompt = prompt
+        self.max_prompt = context - room
+
+
 class NotAuthenticated(RouterError):
     """The API key is missing or not configured."""
 

@@ -251,7 +251,7 @@ def _thinks_unseen(call: Call, sent: Sent) -> bool:
 
 def _max_tokens(call: Call) -> int:
     """The most tokens that a prompt or an answer of a request can have."""
-    if not call.endpoint.is_routed:  # the inputs of a request for embeddings are separate
+    if not call.endpoint.is_generation:  # the inputs of a request for embeddings are separate
         return max(MAX_CONTEXT_TOKENS, len(call.body))
     if call.record.target is Target.LOCAL:
         return call.capabilities.context_tokens or MAX_CONTEXT_TOKENS

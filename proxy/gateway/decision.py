@@ -10,7 +10,13 @@ from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.config import Config
-from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
+from proxy.errors import (
+    BudgetExhausted,
+    BudgetSpent,
+    InvalidRequest,
+    LocalModelsUnknown,
+    NotFound,
+)
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
@@ -25,6 +31,7 @@ from proxy.routing import (
     RoutingPreference,
     RuleInput,
     find_local,
+    has_local_form,
     own_name,
     read_headers,
     wants_no_store,
@@ -38,6 +45,7 @@ SPILL_AFTER_SECONDS: Final = 5.0
 # What a request with a second look may need. Answers with other output than text are not compared.
 _COMPARABLE: Final = frozenset({"json_schema", "json_object", "logprobs"})
 _MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
+_MAX_LISTED_NAMES: Final = 10  # of local models, in a message
 
 
 class DecisionMaker:
@@ -81,6 +89,8 @@ class DecisionMaker:
             read_verify_preference(call)
         if call.endpoint.is_routed:
             decision = await self._route(call)
+        elif call.endpoint.is_local:
+            decision = await self._decide_local(call)
         else:
             decision = await _decide_by_name(call)
             if decision.target is Target.CLOUD:
@@ -149,6 +159,28 @@ class DecisionMaker:
         await self._reservations.reserve(
             call, model, config=snapshot.config, prices=snapshot.prices, may_wait=may_wait
         )
+
+    async def _decide_local(self, call: Call) -> Decision:
+        """Decide for an endpoint that only the local tier has.
+
+        Raises:
+            RouterError: the local tier has no such model, or the model cannot answer.
+        """
+        request, local = call.request, call.snapshot.upstreams[Target.LOCAL]
+        model = _name_local_model(call)
+        if model != local.model:
+            call.capabilities = await local.catalog.capabilities_of(model)
+        if lacking := call.capabilities.lacking(request.needs):
+            field = request.needs[lacking[0]]
+            raise InvalidRequest(
+                f"The local model {model} does not support '{field}' ({lacking[0]}).",
+                param=field,
+                code="unsupported_by_local_model",
+            )
+        limit = await self._local_limits.check(request, call.capabilities, call.record)
+        if limit is not None:
+            raise limit.error
+        return Decision(Target.LOCAL, Reason.FORCED, model)
 
     async def _route(self, call: Call) -> Decision:
         """Decide for an endpoint whose requests either tier may answer."""
@@ -429,6 +461,45 @@ async def _decide_by_name(call: Call) -> Decision:
             param="model",
         )
     return Decision(Target.CLOUD, Reason.FORCED, cloud_model)
+
+
+def _name_local_model(call: Call) -> str:
+    """The local model that a request names, for endpoints that only the local tier has.
+
+    Raises:
+        InvalidRequest: a header forces the cloud.
+        NotFound: the local tier has no model of that name.
+        LocalModelsUnknown: it may be one, and the local server has not yet listed its models.
+    """
+    name, local = call.request.model, call.snapshot.upstreams[Target.LOCAL]
+    forced = read_headers(RoutingPreference(), call.exchange.headers).target
+    if forced is Target.CLOUD:
+        raise InvalidRequest(
+            "The header x-router-target must not be 'cloud' here: only the local model answers "
+            "this API.",
+            param="x-router-target",
+        )
+    if own_name(name) not in (None, Target.CLOUD):
+        return local.model
+    known_names = local.catalog.known_names
+    listed = find_local(name, (local.model, *(known_names or ())))
+    if listed is not None:
+        return listed
+    if forced is Target.LOCAL:  # the header replaces a model of another tier
+        return local.model
+    if known_names is None and has_local_form(name):
+        raise LocalModelsUnknown(
+            f"'{name}' may be a model of the local server, which has not listed its models yet. "
+            "Retry when it runs.",
+            param="model",
+        )
+    names = sorted({local.model, *(known_names or ())})[:_MAX_LISTED_NAMES]
+    raise NotFound(
+        f"The local model answers this API, and there is none called '{name}'. Use 'auto' or one "
+        f"of: {', '.join(names)}.",
+        param="model",
+        code="model_not_found",
+    )
 
 
 def _continues_cloud_response() -> InvalidRequest:

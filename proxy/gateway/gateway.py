@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -59,7 +59,7 @@ from proxy.gateway.stored_responses import StoredResponses
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
-from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
+from proxy.protocol.endpoints import CHAT, MESSAGES, OTHER, Endpoint, other_endpoint
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
@@ -179,26 +179,54 @@ class Gateway:
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
 
-        No row is stored, because no model was asked.
+        Raises:
+            asyncio.CancelledError: the client has disconnected.
+        """
+
+        async def preview(call: Call) -> object:
+            decision = await self._decisions.decide(call)
+            return decision.to_dict(
+                latency_ms=call.record.decision_ms or 0.0,
+                router_model=call.snapshot.model_version,
+            )
+
+        await self._answer_here(CHAT, exchange, preview)
+
+    async def count_tokens(self, exchange: Exchange) -> None:
+        """Answer a request for a message with the number of its tokens.
 
         Raises:
             asyncio.CancelledError: the client has disconnected.
         """
-        record = CallRecord(CHAT.name, clock=self._clock)
-        call = Call(self.snapshot, CHAT, exchange, record)
+
+        async def count(call: Call) -> object:
+            return {"input_tokens": await self._local_limits.count_prompt(call.request)}
+
+        await self._answer_here(MESSAGES, exchange, count)
+
+    async def _answer_here(
+        self,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        work: Callable[[Call], Awaitable[object]],
+    ) -> None:
+        """Answer a request to an endpoint with a JSON object of the proxy's own.
+
+        No row is stored, because no model was asked.
+        """
+        call = self._open_call(endpoint, exchange)
         call.is_preview = True
         try:
             await self._admit(call)
             await parse(call)
-            decision = await self._decisions.decide(call)
-        except RouterError as error:
-            await send_error(error, exchange, record.router_headers())
+            payload = await work(call)
+        except (RouterError, RecursionError) as error:
+            known = error if isinstance(error, RouterError) else _nested_too_deeply()
+            headers = call.record.router_headers()
+            await send_error(known, exchange, headers, body_of=endpoint.error_body)
             return
-        payload = decision.to_dict(
-            latency_ms=record.decision_ms or 0.0, router_model=self.snapshot.model_version
-        )
-        json_type = [(b"content-type", JSON_MEDIA_TYPE)]
-        await exchange.answer(200, json_type, msgspec.json.encode(payload))
+        headers = [(b"content-type", JSON_MEDIA_TYPE), *call.record.router_headers()]
+        await exchange.answer(200, headers, msgspec.json.encode(payload))
 
     async def pass_through(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
@@ -211,7 +239,7 @@ class Gateway:
         Raises:
             asyncio.CancelledError: the client has disconnected.
         """
-        call = self._open_call(OTHER, exchange)
+        call = self._open_call(other_endpoint(raw_path), exchange)
         await self._run(call, self._pass_through(call, method, raw_path, query))
 
     async def _pass_through(self, call: Call, method: str, raw_path: bytes, query: str) -> None:
@@ -261,9 +289,8 @@ class Gateway:
             await self._refuse(call, error)
         except TimeoutError:
             await self._time_out(call)
-        except RecursionError:  # a part of the body that the parser skipped is nested too deeply
-            nested = InvalidRequest("The request body is nested too deeply.")
-            await self._refuse(call, nested)
+        except RecursionError:
+            await self._refuse(call, _nested_too_deeply())
         except Exception:
             logger.exception("request %s failed", record.id)
             bug = InternalError("The proxy failed to answer this request. See its log.")
@@ -325,7 +352,7 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
-        if target is Target.LOCAL and call.endpoint.is_routed:
+        if target is Target.LOCAL and call.endpoint.is_generation:
             await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
 
@@ -520,6 +547,11 @@ class Gateway:
                     await send_error(error, exchange, headers, body_of=body_of)
         except TimeoutError:
             logger.warning("request %s: the client does not read; closing", record.id)
+
+
+def _nested_too_deeply() -> InvalidRequest:
+    """The error for a part of a body that the parser skipped, and that is read later."""
+    return InvalidRequest("The request body is nested too deeply.")
 
 
 def _restorable(call: Call) -> KeptAnswer | None:

@@ -69,20 +69,19 @@ class Passthrough:
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
         if has_second_base(path):  # its body is not for the cloud, which has no such path
             raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
+        if path.is_below_messages:
+            raise _unknown_route(method, raw_path)
         if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
             raise _unknown_route(method, raw_path)
         stored = await self._find(call, path)
         if stored is not None and stored.target is Target.LOCAL:
             await self._answer_from_store(call, stored, method, path, query)
             return
-        # Anthropic's API: the local server has it, OpenAI does not.
-        target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
-        rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
-        if rejects_unknown and target is Target.CLOUD and stored is None:
-            raise _unknown_route(method, raw_path)
-        if target is Target.CLOUD and stored is None:
+        if stored is None:
+            if call.snapshot.config.routing.unknown_models == "reject":
+                raise _unknown_route(method, raw_path)
             _check_shared_objects(call, method, path)
-        await self._forward(call, target, method, path, query)
+        await self._forward(call, method, path, query)
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
         """The stored response of a path; None for other paths and unknown responses.
@@ -129,14 +128,12 @@ class Passthrough:
         await call.exchange.answer(200, headers, body)
         record.finish(Ending.OK)
 
-    async def _forward(
-        self, call: Call, target: Target, method: str, path: Path, query: str
-    ) -> None:
-        """Send a request to a tier unchanged, and relay the answer unchanged."""
-        record, snapshot = call.record, call.snapshot
+    async def _forward(self, call: Call, method: str, path: Path, query: str) -> None:
+        """Send a request to the cloud unchanged, and relay the answer unchanged."""
+        record, target = call.record, Target.CLOUD
         # Reading, cancelling and deleting are possible when the budget is spent.
         may_add = method not in _FREE_METHODS and path.steps[-1] != "cancel"
-        if target is Target.CLOUD and may_add:
+        if may_add:
             await self._require_budget(call)
             if not _is_free(method, path):
                 require_countable(call, f"Requests to {path.name}")
@@ -146,7 +143,7 @@ class Passthrough:
             body = await self._prepare_body(call, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
-        response = await snapshot.upstreams[target].forward(
+        response = await call.snapshot.upstreams[target].forward(
             method,
             f"{path.sent}?{query}" if query else path.sent,
             body,

@@ -32,6 +32,8 @@ _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 _BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
 _EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
+# The fields with the text of an event, in the forms that servers write them in.
+_TEXT_KEYS: Final = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
 _COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
 # Takes an event or a complete answer, and the JSON in it; returns it as the client gets it.
@@ -295,7 +297,7 @@ class StreamObserver:
         self.model = self.model or view.model
         self.service_tier = self.service_tier or _chosen(view.service_tier)
         if (usage := view.usage) is not None:
-            self.usage = usage
+            self.usage = usage.after(self.usage)
             self.service_tier = view.service_tier or self.service_tier
             self.model = view.model or self.model
         if view.finished:
@@ -345,7 +347,7 @@ class _Shape(NamedTuple):
         ):
             return None
         encoded = text.encode()
-        for key in (b'"content":"', b'"content": "'):
+        for key in _TEXT_KEYS:
             quoted = key + encoded + b'"'
             if event.count(quoted) == 1:
                 start = event.index(quoted) + len(key)

@@ -1,4 +1,4 @@
-"""OpenAI's wire formats: the fields of requests and answers that the proxy reads or replaces.
+"""Wire formats of OpenAI and others: the fields that the proxy reads or replaces.
 
 This package does not know where a request is sent, what it costs or who sent it.
 """

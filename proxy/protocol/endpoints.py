@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import RouterError, envelope
-from proxy.protocol import response_objects, responses
+from proxy.protocol import messages, response_objects, responses
 from proxy.protocol.answer_parts import read_chat, read_response
 from proxy.protocol.chat import (
     has_output,
@@ -51,6 +51,7 @@ class Endpoint(NamedTuple):
         usage_on_demand: whether a stream has its usage only on request.
         ends_with_done: whether [DONE] ends a stream; otherwise its finishing event does.
         is_routed: whether the router may choose the tier.
+        is_local: whether only the local tier has it.
     """
 
     name: str
@@ -66,6 +67,12 @@ class Endpoint(NamedTuple):
     usage_on_demand: bool = True
     ends_with_done: bool = True
     is_routed: bool = True
+    is_local: bool = False
+
+    @property
+    def is_generation(self) -> bool:
+        """Whether a language model answers, with its own context."""
+        return self.is_routed or self.is_local
 
 
 CHAT: Final = Endpoint(
@@ -100,7 +107,23 @@ RESPONSES: Final = Endpoint(
     usage_on_demand=False,
     ends_with_done=False,
 )
-ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+# Anthropic's API, which the cloud tier does not have.
+MESSAGES: Final = Endpoint(
+    "messages",
+    "/messages",
+    messages.parse_messages,
+    messages.view_message,
+    error_body=messages.error_body,
+    error_event=messages.error_event,
+    has_output=lambda _: False,  # its events have types
+    adapt=messages.adapt_messages,
+    usage_on_demand=False,
+    ends_with_done=False,
+    is_routed=False,
+    is_local=True,
+)
+_OTHER_MESSAGES: Final = OTHER._replace(error_body=messages.error_body)
+ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
 
 # Passed-through requests that neither read nor change what the cloud account stores. Any other one
 # may: files, batches, stored completions, fine-tuned models and the rest belong to the account,
@@ -151,6 +174,11 @@ class Path(NamedTuple):
     sent: str
 
     @property
+    def is_below_messages(self) -> bool:
+        """Whether it is one of Anthropic's API, of which no tier has more than the endpoint."""
+        return self.steps[0].lower() == "messages"
+
+    @property
     def name(self) -> str:
         """The path for comparisons, in lower case: some upstreams ignore case."""
         return "/" + "/".join(self.steps).lower()
@@ -165,6 +193,12 @@ def meant_path(path: str) -> str | None:
 def has_second_base(path: Path) -> bool:
     """Whether a path below /v1 begins with the base of another API, such as `v1` or `api`."""
     return _SECOND_BASE.fullmatch(path.steps[0]) is not None
+
+
+def other_endpoint(raw_path: bytes) -> Endpoint:
+    """The endpoint of any other path, with the form of its errors."""
+    path = read_path(raw_path)
+    return _OTHER_MESSAGES if path is not None and path.is_below_messages else OTHER
 
 
 def read_path(raw: bytes) -> Path | None:

@@ -202,6 +202,17 @@ class Usage(msgspec.Struct):
         details = self.completion_tokens_details
         return (details.audio_tokens or 0) if details is not None else 0
 
+    def after(self, earlier: "Usage | None") -> "Usage":
+        """These counts, as the later ones of a stream whose prompt may be counted earlier."""
+        if earlier is None or self.prompt_tokens is not None:
+            return self
+        return Usage(
+            earlier.prompt_tokens,
+            self.completion_tokens,
+            earlier.prompt_tokens_details,
+            self.completion_tokens_details,
+        )
+
     @property
     def is_credible(self) -> bool:
         """Whether the counts are possible: some servers send -1 for unknown."""

@@ -7,6 +7,7 @@ from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
 from proxy.routing.model_names import (
     OWN_NAMES,
     find_local,
+    has_local_form,
     own_name,
     suggest_name,
     without_connection,
@@ -39,6 +40,7 @@ __all__ = [
     "Verifier",
     "features_of",
     "find_local",
+    "has_local_form",
     "own_name",
     "read_headers",
     "suggest_name",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proxy.budget import Correction, TokenCounter
-from proxy.errors import InvalidRequest
+from proxy.errors import ContextExceeded, InvalidRequest
 from proxy.protocol import RoutingRequest, Usage
 from proxy.record import CallRecord, Reason
 from proxy.upstream import Capabilities, Learned
@@ -93,12 +93,7 @@ class LocalLimits:
             return None
         return LimitExceeded(
             Reason.CONTEXT,
-            InvalidRequest(
-                f"This conversation has about {prompt} tokens. With {room} for the answer it "
-                f"exceeds the {context} tokens of the local model's context.",
-                param=request.prompt_field,
-                code="context_length_exceeded",
-            ),
+            ContextExceeded(prompt=prompt, room=room, context=context, param=request.prompt_field),
         )
 
     async def check_learned(
@@ -123,6 +118,13 @@ class LocalLimits:
         await self._tokens.ready()
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
         return self._tokens.count_messages(record.turns or ()) + schema + _room(request)
+
+    async def count_prompt(self, request: RoutingRequest) -> int:
+        """The tokens of a request without an answer, counted as `check` does."""
+        await self._tokens.ready()
+        schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
+        counted = self._tokens.count_messages(request.turns) + schema
+        return self._correction.apply(counted) + request.images * _IMAGE_TOKENS
 
     def was_truncated(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model truncated the prompt, or the answer filled its context."""

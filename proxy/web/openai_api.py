@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, meant_path
+from proxy.protocol.endpoints import CHAT, MESSAGES, ROUTED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -298,9 +298,17 @@ class _Routes:
                 return
             await self._answer(self._gateway.preview, scope, receive, send)
 
+        @asgi(f"/v1{MESSAGES.path}/count_tokens", copy_scope=False)
+        async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") != "POST":
+                await self._refuse_method(scope, receive, send, allow="POST", endpoint=MESSAGES)
+                return
+            await self._answer(self._gateway.count_tokens, scope, receive, send)
+
         return [
             *(self._routed(endpoint) for endpoint in ROUTED),
             preview,
+            count_tokens,
             delete_model,
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
@@ -313,7 +321,7 @@ class _Routes:
                 return
             if scope.get("method") != "POST":
                 allow = "GET, POST" if endpoint is CHAT else "POST"
-                await self._refuse_method(scope, receive, send, allow=allow)
+                await self._refuse_method(scope, receive, send, allow=allow, endpoint=endpoint)
                 return
             await self._answer(partial(self._gateway.answer, endpoint), scope, receive, send)
 
@@ -327,12 +335,19 @@ class _Routes:
         )
 
     async def _refuse_method(
-        self, scope: Scope, receive: Receive, send: Send, *, allow: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        allow: str,
+        endpoint: Endpoint = CHAT,
     ) -> None:
         exchange = self._exchange(scope, receive, send, max_body_bytes=0)
         methods = allow.replace(", ", " or ")
         error = MethodNotAllowed(f"Use {methods} for this path.", allow=allow)
-        await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+        headers = [(b"x-request-id", new_request_id().encode())]
+        await send_error(error, exchange, headers, body_of=endpoint.error_body)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         max_body_bytes = self._gateway.snapshot.config.server.max_body_bytes

@@ -97,12 +97,40 @@ _ROUTED: Final = {
         _request(input={"description": "Forwarded to the upstream."}),
     ),
 }
+_BLOCKS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
+_PROMPT_OF_MESSAGES: Final = {
+    "messages": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["role", "content"],
+            "properties": {"role": {"type": "string"}, "content": _BLOCKS},
+        },
+    },
+    "system": {"anyOf": [{"type": "null"}, *_BLOCKS["anyOf"]]},
+}
+# Anthropic's API, whose errors have another form.
+_MESSAGES: Final = {
+    "/v1/messages": (
+        "Create a message. The local tier answers.",
+        _request("messages", **_PROMPT_OF_MESSAGES, stream=_STREAM),
+    ),
+    "/v1/messages/count_tokens": (
+        "Count the tokens of a request for a message. No model is called.",
+        _request("messages", **_PROMPT_OF_MESSAGES),
+    ),
+}
 
 
 @cache
 def document() -> bytes:
     """The document, as JSON."""
     paths: dict[str, Any] = {}
+    for path, (summary, schema) in _MESSAGES.items():
+        stream = path == "/v1/messages"
+        operation = _operation(summary, body=schema, stream=stream, error="MessagesError")
+        paths[path] = {"post": operation}
     for path, (summary, schema) in _ROUTED.items():
         paths[path] = {"post": _operation(summary, body=schema, stream=True)}
     paths["/v1/chat/completions"]["get"] = _operation("List chat completions stored in the cloud.")
@@ -148,7 +176,7 @@ def document() -> bytes:
             },
             "paths": paths,
             "components": {
-                "schemas": {"Error": _ERROR},
+                "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             },
             "security": [{"key": []}],
@@ -170,6 +198,19 @@ _ERROR: Final = {
                 "code": {"type": ["string", "null"]},
             },
         }
+    },
+}
+_MESSAGES_ERROR: Final = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": "string"},
     },
 }
 _FEEDBACK: Final = {
@@ -276,11 +317,12 @@ def _operation(
     body: dict[str, Any] | None = None,
     stream: bool = False,
     accepted: bool = False,
+    error: str = "Error",
 ) -> dict[str, Any]:
     good: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if stream:
         good["text/event-stream"] = {"schema": {"type": "string"}}
-    bad = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    bad = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {"200": {"description": "OK.", "content": good}}

@@ -508,31 +508,6 @@ async def test_pass_through_requires_a_key(start: StartProxy, cloud: FakeUpstrea
     assert not cloud.calls
 
 
-# Anthropic's API.
-
-
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens?beta=true"])
-@pytest.mark.parametrize("unknown_models", ["cloud", "reject"])
-async def test_anthropic_api_goes_to_the_local_tier(
-    start: StartProxy, local: FakeUpstream, path: str, unknown_models: str
-) -> None:
-    local.answer = chunked(b"event: message_start\ndata: {}\n\n")
-    proxy = await start(
-        {"server": {"api_keys": ["mine"]}, "routing": {"unknown_models": unknown_models}}
-    )
-    headers = {"x-api-key": "mine", "anthropic-version": "2023-06-01"}
-    body = b'{"model":"phi3","max_tokens":8,"stream":true,"messages":[]}'
-    response = await proxy.client.post(path, content=body, headers=headers)
-    assert response.content == b"event: message_start\ndata: {}\n\n"
-    assert (local.call.path, local.call.body) == (path, body)
-    assert local.call.header("anthropic-version") == "2023-06-01"
-    assert local.call.header("x-api-key") is None
-    wrong = await proxy.client.post(path, content=body, headers={"x-api-key": "theirs"})
-    assert wrong.status_code == 401
-    first, _ = (await proxy.finish(2)).rows
-    assert (first["endpoint"], first["target"], first["ending"]) == ("other", "local", "ok")
-
-
 # Feedback.
 
 

@@ -475,10 +475,26 @@ def vectors_json() -> bytes:
     return json.dumps(answer).encode()
 
 
+def message_json(text: str = "Hello!", **fields: Any) -> bytes:
+    """The body of an answer of Anthropic's Messages API."""
+    answer = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "upstream-model",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 19, "output_tokens": 10},
+    }
+    return json.dumps(answer | fields).encode()
+
+
 def answer_by_path(call: Call) -> Answer:
     """What a working server answers, complete."""
     if call.path.startswith("/v1/responses"):
         return response_answer()
+    if call.path.startswith("/v1/messages"):
+        return whole(message_json())
     return whole(vectors_json() if call.path.startswith("/v1/embeddings") else answer_json())
 
 
