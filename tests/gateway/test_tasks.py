@@ -68,9 +68,10 @@ async def test_housekeeping_does_not_move_its_conversation(proxy: LiveProxy) -> 
 async def test_thanks_need_no_cloud(start: StartProxy, sticky: str, target: str) -> None:
     proxy = await start({"routing": {"sticky": sticky}})
     assert decision(await proxy.chat(messages=chat(HARD))) == "cloud score"
-    assert decision(await proxy.chat(messages=chat(HARD, "Proof: …", "Thank you!"))) == target
-    later = chat(HARD, "Proof: …", "Thank you!", "You are welcome.", EASY * 20)
+    assert decision(await proxy.chat(messages=chat(HARD, "Hello!", "Thank you!"))) == target
+    later = chat(HARD, "Hello!", "Thank you!", "Hello!", EASY * 20)
     assert decision(await proxy.chat(messages=later)) == "cloud sticky"
+    assert len({row["session_id"] for row in (await proxy.finish(3)).rows}) == 1
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "fallback_why": "5xx",
         "upstream_ms": 140.0,
         "session_id": "s",
+        "history_hash": "h",
         "client_key_hash": "abc",
         "error": "Broke off.",
         "error_code": "upstream_broken",
