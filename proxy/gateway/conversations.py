@@ -17,7 +17,7 @@ from proxy.gateway.history import History
 from proxy.storage import NotedAnswer, StoreUnavailable
 
 TTL_SECONDS: Final = 3600.0
-MAX_ANSWERS: Final = 30_000  # some 10 MB
+MAX_ANSWERS: Final = 30_000  # some 12 MB
 ROWS_SECONDS: Final = 1.0  # until an answer's row is stored
 LOOKUP_SECONDS: Final = 1.0  # the longest that a request waits for the stored rows
 

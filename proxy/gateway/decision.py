@@ -30,6 +30,7 @@ from proxy.routing import (
     wants_no_store,
 )
 from proxy.upstream import Upstream
+from router_model.housekeeping import is_housekeeping
 from router_model.task import is_small_talk
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
@@ -198,10 +199,7 @@ class DecisionMaker:
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
         if decision.has_alternative:
-            if decision.reason is Reason.HOUSEKEEPING:
-                # The answer does not move the conversation it is about.
-                call.history = record.session_id = record.history_hash = None
-            elif decision.reason is not Reason.RULE:
+            if decision.reason is not Reason.RULE:
                 decision = await self._apply_affinity(call, decision)
             decision = await self._avoid_unavailable(call, decision)
             record.step("after session affinity and health checks: %s", decision)
@@ -260,8 +258,13 @@ class DecisionMaker:
         return await self._local_limits.check(call.request, capabilities, call.record) is None
 
     async def _find_conversation(self, call: Call) -> None:
-        """Enter the conversation of a request: a known one, or one that it begins."""
+        """Enter the conversation of a request: a known one, or one that it begins.
+
+        Housekeeping has none, whichever tier it names: it does not move the one that it is about.
+        """
         request, record = call.request, call.record
+        if is_housekeeping(record.turns or ()):
+            return
         previous = request.previous if isinstance(request, ResponsesRequest) else None
         read = partial(
             History, request, call.exchange.headers, record.client_key_hash, previous=previous
@@ -274,10 +277,9 @@ class DecisionMaker:
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
         """Apply `routing.sticky`: the tier of the conversation's last answer."""
         sticky = call.snapshot.config.routing.sticky
-        if sticky == "off":
+        if sticky == "off" or call.history is None:
             return decision
         record, previous = call.record, call.previous_target
-        assert call.history is not None  # set for every routed request
         if previous is None and (known := await self._conversations.find(call.history)):
             previous, record.session_id = known.target, known.session
         if previous is None or previous is decision.target:

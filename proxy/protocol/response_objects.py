@@ -65,6 +65,7 @@ class _OutputPart(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
+    type: str = ""
     content: list[_OutputPart] | None = None
 
 
@@ -285,7 +286,8 @@ class ResponseView:
                 item = _output.decode(raw)
             except UNREADABLE:
                 continue
-            texts += [part.text or part.refusal or "" for part in item.content or ()]
+            if item.type in ("", "message"):  # the content of reasoning is no text of the answer
+                texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)
 
 

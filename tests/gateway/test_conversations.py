@@ -26,7 +26,7 @@ from fakes import (
 )
 from live import LiveProxy, StartProxy, chat_body
 from proxy.gateway.conversations import MAX_ANSWERS, TTL_SECONDS, Conversations
-from proxy.gateway.history import MAX_KEYS, History
+from proxy.gateway.history import MAX_KEYS, SESSION_HEADER, History
 from proxy.protocol.chat import parse_chat
 from proxy.protocol.responses import parse_responses
 from proxy.record import Target
@@ -184,6 +184,19 @@ async def test_responses_stay_in_the_cloud(
     assert len({row["session_id"] for row in (await proxy.finish(3)).rows}) == 1
 
 
+async def test_reasoning_is_no_text_of_an_answer(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    thought["content"] = [{"type": "reasoning_text", "text": "Hm. Is it?"}]
+    message = {"type": "message", "role": "assistant"}
+    message["content"] = [{"type": "output_text", "text": "So it is."}]
+    cloud.answer = response_answer(output=[thought, message])
+    asked = {"role": "user", "content": HARD}
+    items = [asked, message, {"role": "user", "content": TASK}]
+    for given, expected in (([asked], "cloud score"), (items, "cloud sticky")):
+        body = {"model": "auto", "input": given}
+        assert decision(await proxy.client.post("/v1/responses", json=body)) == expected
+
+
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"id":"x"}'}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 
@@ -316,6 +329,12 @@ async def test_header_names_the_conversation(proxy: LiveProxy, headers: dict[str
     assert await decisions(proxy, chat(TASK), headers=others) == ["local score"]
     first, second, third = [row["session_id"] for row in (await proxy.finish(3)).rows]
     assert first == second != third
+
+
+def test_header_of_the_router_wins() -> None:
+    named = history(chat(HARD), (SESSION_HEADER, b"s"))
+    others = [(b"x-session-id", b"1"), (SESSION_HEADER, b"s"), (b"session-id", b"2")]
+    assert history(chat(TASK), *others).name == named.name is not None
 
 
 @pytest.mark.parametrize("name", ["session_id", "conversationId", "thread-id", "chat_id"])

@@ -56,10 +56,18 @@ async def test_housekeeping_falls_back(start: StartProxy) -> None:
 async def test_housekeeping_does_not_move_its_conversation(proxy: LiveProxy) -> None:
     headers = {"x-router-session": "mine"}
     results = [
-        decision(await proxy.chat(messages=messages, headers=headers))
-        for messages in (chat(HARD), TITLE, chat(HARD, "First, …", EASY * 20))
+        decision(await proxy.chat(messages=messages, headers=headers, model=model))
+        for messages, model in (
+            (chat(HARD), "auto"),
+            (TITLE, "auto"),
+            (TITLE, "local"),
+            (chat(HARD, "First, …", EASY * 20), "auto"),
+        )
     ]
-    assert results == ["cloud score", "local housekeeping", "cloud sticky"]
+    assert results == ["cloud score", "local housekeeping", "local forced", "cloud sticky"]
+    sessions = [row["session_id"] for row in (await proxy.finish(4)).rows]
+    assert sessions[0] == sessions[3] is not None
+    assert sessions[1:3] == [None, None]
 
 
 @pytest.mark.parametrize(
