@@ -68,7 +68,7 @@ class History:
         keys: of the answers in the request, the newest first; or the name alone.
     """
 
-    __slots__ = ("_base", "_turns", "keys", "name")
+    __slots__ = ("_base", "_begun", "_turns", "keys", "name")
 
     def __init__(
         self,
@@ -90,6 +90,7 @@ class History:
         # A user, or a key for the prompt cache, has many conversations, so it names none.
         self._base.update(b"\0shared" + _join(hints.values()))
         self._turns = self._base.copy()
+        self._begun: tuple[str, Sequence[str]] = "", ()  # an answer that is to be continued
         keys = self._read(request.history)
         if previous is not None:
             keys.append(self.key_of_response(previous))
@@ -101,7 +102,10 @@ class History:
         Args:
             calls: the ids of its tool calls.
         """
-        return self.name or self._add_answer(self._turns.copy(), text, calls)
+        if self.name is not None:
+            return self.name
+        begun, begun_calls = self._begun
+        return self._add_answer(self._turns.copy(), begun + text, [*begun_calls, *calls])
 
     def key_of_response(self, response_id: str) -> str:
         """The key of an answer that the client may continue by its id, without its text."""
@@ -121,7 +125,10 @@ class History:
             if role == "assistant":
                 answer += text
                 calls += calls_of_turn
-                if number == len(turns) or turns[number].role != "assistant":
+                if number == len(turns):
+                    self._begun = answer, calls
+                    keys.append(self._add_answer(self._turns.copy(), answer, calls))
+                elif turns[number].role != "assistant":
                     key = self._add_answer(self._turns, answer, calls, has_key=number > unread)
                     keys += [key] if key else []
                     answer, calls = "", []

@@ -296,6 +296,15 @@ async def test_trimmed_history_is_found_by_a_long_answer(
     assert await decisions(proxy, chat(HARD, "That is not what it said.", TASK)) == ["local score"]
 
 
+@pytest.mark.parametrize("text", ["So it", PROOF], ids=["short", "long"])
+async def test_continued_answer_is_found(proxy: LiveProxy, cloud: FakeUpstream, text: str) -> None:
+    """A client sends the beginning of an answer, and joins the rest to it."""
+    cloud.answer = says(text, " is.")
+    asked = [chat(HARD), chat(HARD, text), chat(HARD, text + " is.", TASK)]
+    assert await decisions(proxy, *asked) == ["cloud score", "cloud score", "cloud sticky"]
+    assert len({row["session_id"] for row in (await proxy.finish(3)).rows}) == 1
+
+
 async def test_thanks_in_between_do_not_hide_the_conversation() -> None:
     conversations = Conversations()
     begun = history(chat(HARD))
