@@ -173,6 +173,7 @@ class CallRecord:
     second_look_ms: float | None = None  # from sending the local request to the result
     trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None
+    history_hash: str | None = None  # by which the conversation's next request finds the answer
     client_key_hash: str | None = None
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from proxy.budget import NO_RESERVATION, Prices, Reservation
 from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
+from proxy.gateway.history import History
 from proxy.gateway.large_bodies import parse_large, run_large
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
@@ -167,6 +168,7 @@ class Call:
         "checks_answers",
         "endpoint",
         "exchange",
+        "history",
         "is_preview",
         "is_streaming",
         "kept",
@@ -177,6 +179,7 @@ class Call:
         "refusal",
         "request",
         "reservation",
+        "response_id",
         "sent",
         "snapshot",
         "waited_seconds",
@@ -205,6 +208,8 @@ class Call:
         self.is_streaming = False  # whether the client may have a part of a stream
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
+        self.history: History | None = None  # None if the answer is no part of a conversation
+        self.response_id: str | None = None  # of a cloud answer in the Responses API
 
     @property
     def last_user_text(self) -> str:

@@ -6,6 +6,7 @@ score, session affinity, the tiers' health, and the budgets.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
@@ -19,7 +20,9 @@ from proxy.errors import (
 )
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
-from proxy.gateway.conversations import Conversations, is_continued, session_of
+from proxy.gateway.conversations import Conversations
+from proxy.gateway.history import History
+from proxy.gateway.large_bodies import run_large
 from proxy.gateway.preference import read_preference
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
@@ -38,12 +41,14 @@ from proxy.routing import (
     without_connection,
 )
 from proxy.upstream import Upstream
+from router_model.housekeeping import is_housekeeping
 from router_model.task import is_small_talk
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
 # What a request with a second look may need. Answers with other output than text are not compared.
 _COMPARABLE: Final = frozenset({"json_schema", "json_object", "logprobs"})
+SESSION_DIGITS: Final = 16  # of the id of a conversation
 _MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
 _MAX_LISTED_NAMES: Final = 10  # of local models, in a message
 
@@ -186,8 +191,7 @@ class DecisionMaker:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers, turns = call.exchange.headers, record.turns or ()
-        # Set before any error: the next request of the session may be routed.
-        record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
+        await self._find_conversation(call)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
         _check_hosted_tools(call)
@@ -230,9 +234,7 @@ class DecisionMaker:
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
         if decision.has_alternative:
-            if decision.reason is Reason.HOUSEKEEPING:
-                record.session_id = None  # the answer does not move the conversation it is about
-            elif decision.reason is not Reason.RULE:
+            if decision.reason is not Reason.RULE:
                 decision = await self._apply_affinity(call, decision)
             decision = await self._avoid_unavailable(call, decision)
             record.step("after session affinity and health checks: %s", decision)
@@ -290,22 +292,39 @@ class DecisionMaker:
         capabilities = local.catalog.capabilities
         return await self._local_limits.check(call.request, capabilities, call.record) is None
 
+    async def _find_conversation(self, call: Call) -> None:
+        """Enter the conversation of a request: a known one, or one that it begins.
+
+        Housekeeping has none, whichever tier it names: it does not move the one that it is about.
+        """
+        request, record = call.request, call.record
+        if is_housekeeping(record.turns or ()):
+            return
+        previous = request.previous if isinstance(request, ResponsesRequest) else None
+        read = partial(
+            History, request, call.exchange.headers, record.client_key_hash, previous=previous
+        )
+        call.history = history = await run_large(len(call.body), read)
+        known = self._conversations.recall(history)
+        begun = known.session if known is not None else record.id[-SESSION_DIGITS:]
+        record.session_id, record.history_hash = history.name or begun, history.name
+
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
-        """Apply `routing.sticky`: the tier of the session's last answer."""
+        """Apply `routing.sticky`: the tier of the conversation's last answer."""
         sticky = call.snapshot.config.routing.sticky
-        if sticky == "off":
+        if sticky == "off" or call.history is None:
             return decision
         record, previous = call.record, call.previous_target
-        if previous is None and is_continued(record.turns or (), call.exchange.headers):
-            assert record.session_id is not None  # set for every routed request
-            previous = await self._conversations.find(record.session_id)
+        if previous is None and (known := await self._conversations.find(call.history)):
+            previous, record.session_id = known.target, known.session
         if previous is None or previous is decision.target:
             return decision
         if sticky == "escalate_only":
             if previous is Target.LOCAL:
                 return decision
             if decision.reason is Reason.SCORE and is_small_talk(record.turns or ()):
-                record.session_id = None  # the next task of the conversation stays in the cloud
+                # The next task of the conversation stays in the cloud.
+                call.history = record.history_hash = None
                 return decision
         model = call.snapshot.upstreams[previous].model
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)

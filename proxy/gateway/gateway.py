@@ -483,6 +483,7 @@ class Gateway:
         async def remember(last: AnswerView | None) -> None:
             record.finish_reason = last.finish_reason if last is not None else None
             if isinstance(last, ResponseView) and record.target is Target.CLOUD:
+                call.response_id = last.id
                 self._bookkeeping.note_conversation(last)
             is_blind = isinstance(start, StreamStart) and start.observer.blind
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):

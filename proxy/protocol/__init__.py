@@ -18,13 +18,20 @@ from proxy.protocol.answer_form import read_form
 from proxy.protocol.answer_parts import counted_tokens
 from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
-from proxy.protocol.fields import Fields, read_request, rewrite, validation_error
+from proxy.protocol.fields import (
+    SESSION_FIELDS,
+    Fields,
+    read_request,
+    rewrite,
+    validation_error,
+)
 from proxy.protocol.usage_chunk import without_usage
 from proxy.protocol.views import (
     MAX_CONTEXT_TOKENS,
     AnswerView,
     HostedCalls,
     RoutingRequest,
+    Turn,
     Usage,
 )
 
@@ -32,11 +39,13 @@ __all__ = [
     "JSON_MEDIA_TYPE",
     "LARGE_BODY_BYTES",
     "MAX_CONTEXT_TOKENS",
+    "SESSION_FIELDS",
     "AnswerView",
     "EmbeddingRequest",
     "Fields",
     "HostedCalls",
     "RoutingRequest",
+    "Turn",
     "Usage",
     "counted_tokens",
     "endpoints",

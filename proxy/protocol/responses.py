@@ -29,13 +29,14 @@ from proxy.protocol.fields import (
     read_limit,
     read_metadata,
     read_service_tier,
+    read_text,
     read_texts,
     read_type,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
-from proxy.protocol.response_objects import read_response_id
-from proxy.protocol.views import HostedCalls
+from proxy.protocol.response_objects import is_call, read_response_id
+from proxy.protocol.views import HostedCalls, Turn
 
 # The client runs these tools; the server runs all others.
 _CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
@@ -88,9 +89,10 @@ class _Message(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """The type of an input item, and the output of a tool result."""
+    """The type of an input item, the id of a tool call, and the output of a tool result."""
 
     type: str | None = None
+    call_id: msgspec.Raw = msgspec.Raw()
     output: msgspec.Raw = msgspec.Raw()
 
 
@@ -145,7 +147,7 @@ _KnownPart = known_form(_Part, "detail annotations logprobs filename refusal")
 _KnownBody = known_form(Body, "temperature top_p truncation stream_options safety_identifier")
 # Of messages, tool calls, tool results and reasoning. `_Message` reads the content of a message.
 _KnownItem = known_form(
-    _Item, "id status role content call_id name arguments input summary encrypted_content"
+    _Item, "id status role content name arguments input summary encrypted_content"
 )
 _KnownMessage = known_form(
     _Message, "type id status name", content=(str | array_of(_KnownPart) | None, None)
@@ -180,8 +182,9 @@ class ResponsesRequest:
         drop_forbidden_tools(fields)
         self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
         self.turns = [("system", body.instructions)] if body.instructions else []
+        self.history: list[Turn] = []
         if isinstance(body.input, str):
-            self.turns.append(("user", body.input))
+            self._add_turn("user", body.input)
         else:
             for index, item in enumerate(body.input or ()):
                 self._read_item(item, f"input[{index}]")
@@ -234,7 +237,9 @@ class ResponsesRequest:
     @property
     def hints(self) -> Mapping[str, str]:
         body = self._body
-        return read_hints(body.user, body.prompt_cache_key, body.metadata)
+        hints = read_hints(body.user, body.prompt_cache_key, body.metadata)
+        stored = read_text(body.conversation) or _identify(body.conversation).id
+        return {**hints, "conversation": stored} if stored else hints
 
     @property
     def metadata_values(self) -> Mapping[str, str]:
@@ -249,7 +254,7 @@ class ResponsesRequest:
                 content = message.content
                 if isinstance(content, list):
                     content = self._read_parts(content, f"{at}.content")
-                self.turns.append((message.role, content or ""))
+                self._add_turn(message.role, content or "")
                 return
             case "function_call" | "function_call_output":
                 self.needs.setdefault("tools", at)
@@ -259,15 +264,21 @@ class ResponsesRequest:
                 pass
             case _:
                 self.needs.setdefault("input_item", at)
+        if is_call(item.type) and (call_id := read_text(item.call_id)):
+            self.history.append(Turn("assistant", "", (call_id,)))
         output = bytes(item.output) if item.type in _RESULTS else b""
         if output.startswith(b'"'):
-            self.turns.append(("tool", msgspec.json.decode(output)))
+            self._add_turn("tool", msgspec.json.decode(output))
         elif output.startswith(b"["):
             at = f"{at}.output"
             parts = read_known(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
-            self.turns.append(("tool", self._read_parts(parts, at)))
+            self._add_turn("tool", self._read_parts(parts, at))
         else:
             self.tool_chars += len(raw)
+
+    def _add_turn(self, role: str, text: str) -> None:
+        self.turns.append((role, text))
+        self.history.append(Turn(role, text))
 
     def _read_parts(self, parts: list[_Part], at: str) -> str:
         needs = self.needs

@@ -240,7 +240,7 @@ class Proxy:
             limits=self._limits,
             pacer=pacer,
             conversations=Conversations(
-                look_up=self.store.lookups.find_session if shares_state else None
+                look_up=self.store.lookups.find_answer if shares_state else None
             ),
             first_wait=first_wait,
         )
