@@ -136,6 +136,7 @@ class MessagesRequest:
     prompt_field = "messages"
     hides_usage = False  # it is part of events that every client gets
     hosted_tools = uncounted_tools = ()
+    history = ()  # one tier answers all turns
     max_tool_calls = service_tier = None
     choices = 1
 
@@ -312,6 +313,7 @@ class MessageView:
 
     service_tier = hosted_calls = None
     is_usage_only = False
+    call_ids = ()
 
     def __init__(self, data: bytes) -> None:
         event = _event.decode(skim(data))
