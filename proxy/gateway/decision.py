@@ -14,6 +14,7 @@ from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
+from proxy.gateway.optional_tools import check_local, drop_refused_tools
 from proxy.protocol.ollama import find_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
@@ -162,7 +163,10 @@ class DecisionMaker:
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
-            limit = await self._local_limits.check(request, call.capabilities, record)
+            is_forced = preference.target is Target.LOCAL
+            limit = await check_local(
+                call, self._local_limits, call.capabilities, is_forced=is_forced
+            )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)
@@ -178,7 +182,7 @@ class DecisionMaker:
                     key_hash=record.client_key_hash,
                     request=request,
                     tokens=self._tokens,
-                    counted_tokens=record.counted_tokens,
+                    counted_tokens=call.counted_tokens,
                 )
             )
             record.step("rule: %s", rule or "none matches")
@@ -253,7 +257,7 @@ class DecisionMaker:
         if call.previous_target is Target.CLOUD or local.is_unhealthy:
             return False
         capabilities = local.catalog.capabilities
-        return await self._local_limits.check(call.request, capabilities, call.record) is None
+        return await check_local(call, self._local_limits, capabilities, is_forced=True) is None
 
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
         """Apply `routing.sticky`: the tier of the session's last answer."""
@@ -298,9 +302,9 @@ class DecisionMaker:
         routing = call.snapshot.config.routing
         local = call.snapshot.upstreams[Target.LOCAL]
         if routing.fallback and not _lacks_key(call.snapshot.upstreams[Target.CLOUD]):
-            refused = await self._local_limits.check_learned(
-                call.request, local.learned, model=decision.model, record=call.record
-            )
+            refused = await self._check_learned(call, local, decision.model)
+            if refused is not None and await drop_refused_tools(call, is_forced=False):
+                refused = await self._check_learned(call, local, decision.model)
             if refused is not None:
                 return refused
             if local.is_cold(decision.model) and not _must_wait(decision):
@@ -311,6 +315,13 @@ class DecisionMaker:
         if may_spill and local.expected_wait > self._spill_after_seconds:
             return Reason.OVERLOAD
         return None
+
+    async def _check_learned(self, call: Call, local: Upstream, model: str) -> Reason | None:
+        """Why the local model would refuse a request, by what it has recently refused."""
+        request = call.request_to(Target.LOCAL)
+        return await self._local_limits.check_learned(
+            request, local.learned, model=model, record=call.record
+        )
 
 
 def _must_wait(decision: Decision) -> bool:
@@ -325,7 +336,7 @@ def _lacks_key(cloud: Upstream) -> bool:
 
 def _suits_second_look(call: Call) -> bool:
     """Whether a request is of a kind that gets a second look, if its score is uncertain."""
-    request, verify = call.request, call.snapshot.config.verify
+    request, verify = call.request_to(Target.LOCAL), call.snapshot.config.verify
     return (
         call.allows_second_look
         and (not request.streams or verify.streams == "hold")

@@ -3,6 +3,7 @@
 This package does not send requests and does not know what an answer costs.
 """
 
+from proxy.routing.front_ends import is_built_in, may_leave_out
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
 from proxy.routing.router import (
     Decision,
@@ -30,6 +31,8 @@ __all__ = [
     "ShadowRouter",
     "Verifier",
     "features_of",
+    "is_built_in",
+    "may_leave_out",
     "read_headers",
     "wants_no_store",
 ]
