@@ -428,3 +428,52 @@ async def test_a_demanded_choice(start: StartProxy, local: FakeUpstream, choice:
     assert outcome(answered) == "local forced tool_choice, parallel_tool_calls"
     assert local.call.json.keys() == {"model", "messages", "tools"}
     assert outcome(await lenient.chat(**fields)) == "cloud capability"
+
+
+# ── A front end's first chat, with the shipped router ─────────────────────────────────────────
+
+HISTORY = (
+    "### Chat History:\n<chat_history>\nUSER: What is the capital of France?\n"
+    "ASSISTANT: Paris.\n</chat_history>"
+)
+FIRST_CHAT: list[dict[str, Any]] = [
+    {"messages": ask("What is the capital of France?"), "tools": OPEN_WEBUI},
+    {
+        "messages": ask(
+            "### Task:\nPredict 3-5 useful messages this user might naturally send next.\n"
+            '### Output:\nJSON format: { "follow_ups": ["…"] }\n' + HISTORY
+        )
+    },
+    {
+        "messages": ask(
+            "### Task:\nGenerate a concise title summarizing the chat history.\n### Output:\n"
+            'JSON format: { "title": "…" }\n' + HISTORY
+        ),
+        "max_completion_tokens": 1000,
+    },
+    {
+        "messages": ask(
+            "### Task:\nGenerate 1-3 broad tags categorizing the themes of the chat history.\n"
+            '### Output:\nJSON format: { "tags": ["…"] }\n' + HISTORY
+        )
+    },
+]
+
+
+@pytest.mark.parametrize("capabilities", [(), ("tools",)], ids=["no tools", "short context"])
+async def test_a_front_ends_first_chat_is_local(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, capabilities: tuple[str, ...]
+) -> None:
+    local.native = ollama("0.33.0", *capabilities)
+    assert len(json.dumps(OPEN_WEBUI)) > 20_000
+    proxy = await start({"routing": {"threshold": "auto"}}, model="configured")
+    results = [outcome(await proxy.chat(**request, stream=True)) for request in FIRST_CHAT]
+    assert [result.split()[:2] for result in results] == [
+        ["local", "score"],
+        ["local", "housekeeping"],
+        ["local", "housekeeping"],
+        ["local", "housekeeping"],
+    ]
+    assert "tools" in results[0].split()
+    assert not cloud.calls
+    assert not any("tools" in call.json for call in local.calls)
