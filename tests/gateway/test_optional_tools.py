@@ -151,6 +151,16 @@ async def test_what_needs_its_tools(start: StartProxy, value: str, name: str) ->
     )
 
 
+@pytest.mark.parametrize("name", ["called", "answered"])
+@pytest.mark.parametrize("value", ["auto", "drop"])
+async def test_tools_in_use_stay_although_they_are_too_long(
+    start: StartProxy, value: str, name: str
+) -> None:
+    proxy = await start({"routing": {"optional_tools": value}, **SHORT})
+    response = await proxy.chat(**{"tools": OPEN_WEBUI, **NEEDED[name]})
+    assert outcome(response) == "cloud context"
+
+
 async def test_the_older_form_is_demanded_likewise(start: StartProxy) -> None:
     proxy = await start(setting("drop"))
     functions = [WEATHER["function"]]
