@@ -8,6 +8,7 @@ import pytest
 
 from fakes import EASY, HARD, Answer, FakeUpstream, answer_by_path, error_json, whole
 from live import LiveProxy, StartProxy, envelope_of
+from looks import OLLAMA, SECOND_MODEL, UNCERTAIN, LocalModels, UncertainModel
 from proxy.record import Target
 
 DESCRIPTION = "Searches what the user has stored, and returns the best matches as JSON. " * 8
@@ -244,6 +245,21 @@ async def test_an_estimate_is_of_what_was_sent(start: StartProxy, local: FakeUps
 def answer_without_usage() -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
     return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"), [("8", "local score tools"), ("9", "cloud escalated")]
+)
+async def test_an_uncertain_answer_without_tools_has_a_second_look(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, second: str, expected: str
+) -> None:
+    local.native, local.answer = dict(OLLAMA), LocalModels(second=second)
+    proxy = await start({"verify": {"second": SECOND_MODEL}}, model=UncertainModel())
+    response = await proxy.chat(messages=ask(UNCERTAIN), tools=OPEN_WEBUI)
+    assert outcome(response) == expected
+    assert len(local.calls) == 2
+    assert not any("tools" in call.json for call in local.calls)
+    assert [call.json["tools"] for call in cloud.calls] == [OPEN_WEBUI] * (second == "9")
 
 
 # ── A server that refuses tools when it is asked ──────────────────────────────────────────────
