@@ -171,8 +171,11 @@ class DecisionMaker:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)
         record.step("the local tier %s", limit or "can answer, as far as is known")
-        if limit is not None and preference.target is Target.LOCAL:
-            raise limit.error
+        if preference.target is Target.LOCAL:
+            if limit is not None:
+                raise limit.error
+            if "tools" in local.learned.features(preference.model or local.model):
+                await drop_refused_tools(call, is_forced=True)
         rule = None
         if preference.target is None and snapshot.router.rules is not None:
             rule = await snapshot.router.rules.find(

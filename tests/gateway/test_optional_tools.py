@@ -291,11 +291,17 @@ async def test_refused_tools_are_left_out(
     assert "x-router-fallback" not in response.headers
 
 
-async def test_a_refusal_of_tools_is_learned(start: StartProxy, local: FakeUpstream) -> None:
+@pytest.mark.parametrize(("model", "reason"), [("auto", "score"), ("local", "forced")])
+async def test_a_refusal_of_tools_is_learned(
+    start: StartProxy, local: FakeUpstream, model: str, reason: str
+) -> None:
     local.answer = refusing(REFUSED)
     proxy = await start()
-    results = [outcome(await proxy.chat(messages=ask(EASY), tools=OPEN_WEBUI)) for _ in range(2)]
-    assert results == ["local score tools"] * 2
+    results = [
+        outcome(await proxy.chat(model=model, messages=ask(EASY), tools=OPEN_WEBUI))
+        for _ in range(2)
+    ]
+    assert results == [f"local {reason} tools"] * 2
     assert ["tools" in call.json for call in local.calls] == [True, False, False]
     learned = proxy.proxy.gateway.snapshot.upstreams[Target.LOCAL].learned
     assert learned.features("phi3:latest") == ["tools"]
@@ -406,6 +412,14 @@ async def test_an_agent_may_be_answered_without_any_tool(
         {"type": "function_call_output", "call_id": "1", "output": "ok"},
     ]
     assert outcome(await create(proxy, tools=CODEX, input=used)) == "cloud capability"
+
+
+async def test_tools_in_use_are_not_all_left_out(start: StartProxy, local: FakeUpstream) -> None:
+    local.native = ollama("0.32.6", "tools")
+    proxy = await start({"routing": {"optional_tools": "drop"}})
+    used = [{"type": "function_call_output", "call_id": "1", "output": "ok"}]
+    response = await create(proxy, tools=[WEB_SEARCH], input=used)
+    assert outcome(response) == "cloud capability"
 
 
 @pytest.mark.parametrize(
