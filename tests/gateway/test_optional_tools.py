@@ -242,6 +242,17 @@ async def test_an_estimate_is_of_what_was_sent(start: StartProxy, local: FakeUps
     assert 0 < row["input_tokens"] < 50
 
 
+async def test_an_estimate_of_the_cloud_has_the_tools(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    cloud.answer = whole(answer_without_usage())
+    proxy = await start(NO_TOOLS)
+    assert outcome(await proxy.chat(messages=ask(HARD), tools=OPEN_WEBUI)) == "cloud score"
+    row = (await proxy.finish()).row
+    assert row["usage_source"] == "estimated"
+    assert row["input_tokens"] > 3000
+
+
 def answer_without_usage() -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
     return json.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}).encode()
