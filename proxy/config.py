@@ -251,10 +251,16 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     idle: Seconds | None = None
 
     def has(self, model: str) -> bool:
-        """Whether a pattern matches a name, with or without `openai/` or `ft:` in front of it."""
+        """Whether a pattern matches a name, with or without `openai/` or `ft:` in front of it.
+
+        Case is ignored.
+        """
+        model = model.lower()
         own_name = model.rpartition("/")[2].removeprefix("ft:")
         return any(
-            fnmatchcase(name, pattern) for pattern in self.names for name in (model, own_name)
+            fnmatchcase(name, pattern.lower())
+            for pattern in self.names
+            for name in (model, own_name)
         )
 
 

@@ -15,7 +15,8 @@ from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
-from proxy.protocol.ollama import find_model
+from proxy.gateway.preference import read_preference
+from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
 from proxy.routing import (
@@ -24,8 +25,11 @@ from proxy.routing import (
     LocalLimits,
     RoutingPreference,
     RuleInput,
+    find_local,
+    own_name,
     read_headers,
     wants_no_store,
+    without_connection,
 )
 from proxy.upstream import Upstream
 from router_model.task import is_small_talk
@@ -79,7 +83,7 @@ class DecisionMaker:
         if call.endpoint.is_routed:
             decision = await self._route(call)
         else:
-            decision = _decide_by_name(call)
+            decision = await _decide_by_name(call)
             if decision.target is Target.CLOUD:
                 if not call.snapshot.prices.is_known(decision.model):
                     what = f"Embeddings of '{decision.model}', which has no listed price,"
@@ -157,8 +161,7 @@ class DecisionMaker:
         _check_background(call)
         _check_hosted_tools(call)
         _check_stored_prompt(call)
-        known_names = local.catalog.known_names
-        preference = snapshot.router.read_preference(request.model, headers, known_names)
+        preference = await read_preference(snapshot, request.model, headers)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
@@ -412,7 +415,7 @@ def _check_stored_prompt(call: Call) -> None:
         )
 
 
-def _decide_by_name(call: Call) -> Decision:
+async def _decide_by_name(call: Call) -> Decision:
     """The tier that serves the named model, for endpoints that are not routed.
 
     Raises:
@@ -423,25 +426,23 @@ def _decide_by_name(call: Call) -> Decision:
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
     forced = read_headers(RoutingPreference(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
-    known_names = local.catalog.known_names
-    listed = find_model(model, known_names or ())
+    listed = find_local(model, local.catalog.known_names or ())
     if forced is None and listed is not None:
         return Decision(Target.LOCAL, Reason.FORCED, listed)
     if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
-        name = local.model if model in ("auto", *Target) else model
+        name = without_connection(model) if own_name(model) is None else local.model
         return Decision(Target.LOCAL, Reason.FORCED, name)
-    preference = snapshot.router.read_preference(
-        model, headers, None if known_names is None else ()
-    )
+    preference = await read_preference(snapshot, model, headers)
     if preference.target is not None:
         default = snapshot.upstreams[preference.target].model
         return Decision(preference.target, Reason.FORCED, preference.model or default)
-    if model != snapshot.upstreams[Target.CLOUD].model:
+    cloud_model = snapshot.upstreams[Target.CLOUD].model
+    if not is_same_model(model, cloud_model):
         raise InvalidRequest(
             f"'{model}' routes between chat models. This endpoint needs the name of a model.",
             param="model",
         )
-    return Decision(Target.CLOUD, Reason.FORCED, model)
+    return Decision(Target.CLOUD, Reason.FORCED, cloud_model)
 
 
 def _continues_cloud_response() -> InvalidRequest:

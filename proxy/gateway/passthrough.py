@@ -16,10 +16,17 @@ from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.decision import require_countable
 from proxy.gateway.failover import check_credential
 from proxy.gateway.large_bodies import parse_large
+from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
-from proxy.protocol.endpoints import ROUTED, STATELESS_POSTS, Path, read_path
+from proxy.protocol.endpoints import (
+    ROUTED,
+    STATELESS_POSTS,
+    Path,
+    has_second_base,
+    read_path,
+)
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -60,6 +67,8 @@ class Passthrough:
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
+        if has_second_base(path):  # its body is not for the cloud, which has no such path
+            raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
         if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
             raise _unknown_route(method, raw_path)
         stored = await self._find(call, path)
@@ -134,7 +143,7 @@ class Passthrough:
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
         if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._prepare_body(call)
+            body = await self._prepare_body(call, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
         response = await snapshot.upstreams[target].forward(
@@ -151,20 +160,25 @@ class Passthrough:
         finally:
             await response.close()
 
-    async def _prepare_body(self, call: Call) -> bytes:
+    async def _prepare_body(self, call: Call, path: Path) -> bytes:
         """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
         try:
             call.request = await parse_large(call.body, parse_responses)
-            local = snapshot.upstreams[Target.LOCAL]
-            preference = snapshot.router.read_preference(
-                call.request.model, (), local.catalog.known_names
-            )
+            headers = call.exchange.headers
+            preference = await read_preference(snapshot, call.request.model, headers)
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise
             return call.body  # the cloud answers with the error
+        if preference.target is Target.LOCAL:
+            raise InvalidRequest(
+                f"The local tier does not have /v1{path.sent}. Send the request to 'cloud', or "
+                "leave the choice to 'auto'.",
+                param="model",
+                code="unsupported_by_local_model",
+            )
         await resolve_references(call, self._stored_responses)
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model

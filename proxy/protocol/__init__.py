@@ -6,6 +6,7 @@ This package does not know where a request is sent, what it costs or who sent it
 from proxy.protocol import (
     endpoints,
     logprobs,
+    model_list,
     model_servers,
     offered_tools,
     ollama,
@@ -42,6 +43,7 @@ __all__ = [
     "endpoints",
     "is_heavy",
     "logprobs",
+    "model_list",
     "model_servers",
     "offered_tools",
     "ollama",

@@ -119,11 +119,18 @@ STATELESS_POSTS: Final = frozenset(
     }
 )
 
-# The first steps of paths that clients with a wrong base URL ask for without /v1.
+# The first steps of paths that clients with a wrong base URL ask for without /v1, and what other
+# services have in the place of /v1.
 _FIRST_STEPS: Final = frozenset(
     "audio batches chat completions embeddings feedback files images messages models moderations "
     "responses".split()
 )
+
+_OTHER_BASE: Final = re.compile(
+    r"/*(?:(?:openai|anthropic|compatible-mode)/+)?(?:api/+(?=v\d))?(?:v\d\w*/+)*", re.IGNORECASE
+)
+# What a path below /v1 begins with if the client's base URL has /v1 and its own path a base, too.
+_SECOND_BASE: Final = re.compile(r"v\d\w*|api|openai", re.IGNORECASE | re.ASCII)
 
 # The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
 # control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,
@@ -149,9 +156,15 @@ class Path(NamedTuple):
         return "/" + "/".join(self.steps).lower()
 
 
-def is_api_path(path: str) -> bool:
-    """Whether a path of the proxy would be one of the API below /v1."""
-    return path.lstrip("/").partition("/")[0] in _FIRST_STEPS
+def meant_path(path: str) -> str | None:
+    """The path of the API that a path outside of /v1 means; None if it means none."""
+    rest = path[_OTHER_BASE.match(path).end() :]  # type: ignore[union-attr]  # matches everything
+    return f"/v1/{rest}" if rest.partition("/")[0] in _FIRST_STEPS else None
+
+
+def has_second_base(path: Path) -> bool:
+    """Whether a path below /v1 begins with the base of another API, such as `v1` or `api`."""
+    return _SECOND_BASE.fullmatch(path.steps[0]) is not None
 
 
 def read_path(raw: bytes) -> Path | None:

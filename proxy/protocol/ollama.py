@@ -27,12 +27,14 @@ _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
 _TAG: Final = ":latest"
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
-# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants and
-# versions at Amazon Bedrock. Source: https://openrouter.ai/docs/guides/routing/model-variants.
+_NAME: Final = re.compile(r"[\w./:-]+", re.ASCII)  # with the port of a registry
+# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
+# versions and resources at Amazon Bedrock.
+# Source: https://openrouter.ai/docs/guides/routing/model-variants.
 _CLOUD_NAME: Final = re.compile(
-    r"ft:.+"
+    r"ft:.+|(?:.+/)?arn:aws:.+"
     r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
-    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+"
+    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+(?::\d*[a-z]+)?"
 )
 # Ollama drops these without an error or refuses them, whichever model is loaded.
 UNSUPPORTED: Final = frozenset(
@@ -114,10 +116,17 @@ def find_model(name: str, listed: Collection[str]) -> str | None:
     return next((other for other in listed if shortest_name(other) == shortest), None)
 
 
+def is_cloud_name(name: str) -> bool:
+    """Whether a name with a colon has a form that only clouds have."""
+    return _CLOUD_NAME.fullmatch(name.lower()) is not None
+
+
 def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
-    is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
-    return is_tagged or name.lower().startswith(_REGISTRIES)
+    name = name.lower()
+    is_tagged = ":" in name and not is_cloud_name(name)
+    has_form = is_tagged or name.startswith(_REGISTRIES)
+    return has_form and _NAME.fullmatch(name) is not None
 
 
 def spellings_of(name: str) -> list[str]:
@@ -240,6 +249,11 @@ def load_body(model: str) -> bytes:
     Ollama aborts the load when the client of this request disconnects.
     """
     return msgspec.json.encode({"model": model, "stream": False})
+
+
+def can_pull(name: str) -> bool:
+    """Whether a name has only the characters of a model's name, so that a shell may get it."""
+    return _NAME.fullmatch(name) is not None and not name.startswith("-")
 
 
 def pull_command(model: str) -> str:

@@ -5,6 +5,13 @@ This package does not send requests and does not know what an answer costs.
 
 from proxy.routing.front_ends import is_built_in, may_leave_out
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
+from proxy.routing.model_names import (
+    OWN_NAMES,
+    find_local,
+    own_name,
+    suggest_name,
+    without_connection,
+)
 from proxy.routing.router import (
     Decision,
     Model,
@@ -19,6 +26,7 @@ from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.routing.verifier import Verifier
 
 __all__ = [
+    "OWN_NAMES",
     "TIMEOUT_SECONDS",
     "Decision",
     "LimitExceeded",
@@ -31,8 +39,12 @@ __all__ = [
     "ShadowRouter",
     "Verifier",
     "features_of",
+    "find_local",
     "is_built_in",
     "may_leave_out",
+    "own_name",
     "read_headers",
+    "suggest_name",
     "wants_no_store",
+    "without_connection",
 ]

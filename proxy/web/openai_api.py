@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, is_api_path
+from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 _DRAIN_FACTOR: Final = 4
 # Response headers that scripts of an allowed origin may read.
 EXPOSED_HEADERS: Final = tuple(
-    "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
-    "x-router-merit x-router-threshold x-router-reason x-router-rule x-router-decision-ms "
+    "x-request-id x-upstream-request-id retry-after x-should-retry "
+    "x-router-target x-router-model x-router-score x-router-merit x-router-threshold "
+    "x-router-reason x-router-rule x-router-decision-ms "
     "x-router-fallback x-router-adapted x-router-second-look x-router-verified-merit "
     "x-router-cost-usd x-router-saved-usd".split()
 )
@@ -377,7 +378,8 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
             return error
         case NotFoundException():
             method, path = request.method, request.scope["path"]
-            hint = f". The API is below /v1: {method} /v1{path}" if is_api_path(path) else ""
+            meant = meant_path(path)
+            hint = f". The API is below /v1: {method} {meant}" if meant is not None else ""
             return NotFound(f"Unknown route: {method} {path}{hint}", code="unknown_url")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
+from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
 from router_model.categories import CATEGORIES
 
@@ -106,6 +107,9 @@ def document() -> bytes:
         paths[path] = {"post": _operation(summary, body=schema, stream=True)}
     paths["/v1/chat/completions"]["get"] = _operation("List chat completions stored in the cloud.")
     paths["/v1/models"] = {"get": _operation("List the models that a client may name.")}
+    paths["/v1/models"]["get"]["parameters"] = [
+        {"name": "type", "in": "query", "schema": {"enum": list(MODEL_TYPES)}}
+    ]
     paths["/v1/models/{model}"] = {
         "parameters": [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
