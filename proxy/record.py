@@ -155,7 +155,7 @@ class CallRecord:
     cloud_cost_usd: float | None = None
     saved_usd: float | None = None
     turns: list[tuple[str, str]] | None = None  # (role, text)
-    counted_tokens: int | None = None  # of the prompt; only near the context limit
+    counted_tokens: int | None = None  # of the local prompt; only near the context limit
     response: str | None = None
     finish_reason: str | None = None  # of a complete answer
     no_store: bool = False  # whether the client forbids storing its texts

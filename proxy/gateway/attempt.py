@@ -106,7 +106,9 @@ async def _ask(
             response.headers,
             target=target,
             error=start.error,
-            features=() if start.error is None else features_of(request, record.turns or ()),
+            features=()
+            if start.error is None
+            else features_of(call.request_to(target), record.turns or ()),
         )
         if failure is not None and failure.is_refusal:
             response.excuse()

@@ -178,7 +178,8 @@ class Bookkeeping:
         turns = call.record.turns or ()
         if isinstance(request, EmbeddingRequest):  # whose texts no row has
             turns = [("user", request.text)]
-        prompt = self._tokens.count_messages(turns, other_chars=request.tool_chars)
+        other_chars = call.request_to(target).tool_chars
+        prompt = self._tokens.count_messages(turns, other_chars=other_chars)
         text, other = self._tokens.count(outcome.text), self._tokens.count(outcome.other_text)
         answer = text + other
         if sent is not None and _thinks_unseen(call, sent):

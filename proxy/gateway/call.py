@@ -134,6 +134,20 @@ class Sent:
         return self.observer.outcome if self.observer is not None else Outcome()
 
 
+class LeftOut(NamedTuple):
+    """What the local tier does not get of a request.
+
+    Attributes:
+        request: the view of what it gets.
+        change: leaves it out of the fields of the body.
+        fields: the names of the fields concerned.
+    """
+
+    request: RoutingRequest
+    change: Callable[[Fields], None]
+    fields: tuple[str, ...]
+
+
 class LocalRefusal(NamedTuple):
     """What a local model has refused. It is learned if the cloud accepts the same request.
 
@@ -166,12 +180,14 @@ class Call:
         "body",
         "capabilities",
         "checks_answers",
+        "counted_tokens",
         "endpoint",
         "exchange",
         "history",
         "is_preview",
         "is_streaming",
         "kept",
+        "left_out",
         "look",
         "previous_target",
         "principal",
@@ -195,6 +211,8 @@ class Call:
         self.principal: Principal | None = None
         self.body = b""
         self.request: RoutingRequest  # after `parse`
+        self.left_out: LeftOut | None = None  # of the request to the local tier
+        self.counted_tokens: int | None = None  # of the whole prompt, near the context limit
         # Of the requested local model.
         self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
@@ -220,10 +238,16 @@ class Call:
     @property
     def input_tokens(self) -> float:
         """The tokens of the prompt, if they were counted; else estimated from its length."""
-        if self.record.counted_tokens is not None:
-            return self.record.counted_tokens
+        if self.counted_tokens is not None:
+            return self.counted_tokens
         chars = sum(len(text) for _, text in self.record.turns or ()) + self.request.tool_chars
         return chars / CHARS_PER_TOKEN
+
+    def request_to(self, target: Target | None) -> RoutingRequest:
+        """The request as a tier gets it."""
+        if target is Target.LOCAL and self.left_out is not None:
+            return self.left_out.request
+        return self.request
 
 
 async def parse(call: Call) -> None:
@@ -286,6 +310,10 @@ def upstream_body(
         changes.append(partial(adapt_fields, refused=refused))
     if changes and adapted is not None:
         changes = note_changes(changes, adapted)
+    if target is Target.LOCAL and call.left_out is not None:
+        changes.insert(0, call.left_out.change)
+        if adapted is not None:
+            adapted.extend(call.left_out.fields)
     if change is not None:
         changes.append(change)
     if isinstance(request, ResponsesRequest):

@@ -23,6 +23,7 @@ from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
 from proxy.gateway.large_bodies import run_large
+from proxy.gateway.optional_tools import check_local, drop_refused_tools
 from proxy.gateway.preference import read_preference
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
@@ -201,13 +202,19 @@ class DecisionMaker:
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
-            limit = await self._local_limits.check(request, call.capabilities, record)
+            is_forced = preference.target is Target.LOCAL
+            limit = await check_local(
+                call, self._local_limits, call.capabilities, is_forced=is_forced
+            )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)
         record.step("the local tier %s", limit or "can answer, as far as is known")
-        if limit is not None and preference.target is Target.LOCAL:
-            raise limit.error
+        if preference.target is Target.LOCAL:
+            if limit is not None:
+                raise limit.error
+            if "tools" in local.learned.features(preference.model or local.model):
+                await drop_refused_tools(call, is_forced=True)
         rule = None
         if preference.target is None and snapshot.router.rules is not None:
             rule = await snapshot.router.rules.find(
@@ -217,7 +224,7 @@ class DecisionMaker:
                     key_hash=record.client_key_hash,
                     request=request,
                     tokens=self._tokens,
-                    counted_tokens=record.counted_tokens,
+                    counted_tokens=call.counted_tokens,
                 )
             )
             record.step("rule: %s", rule or "none matches")
@@ -290,7 +297,7 @@ class DecisionMaker:
         if call.previous_target is Target.CLOUD or local.is_unhealthy:
             return False
         capabilities = local.catalog.capabilities
-        return await self._local_limits.check(call.request, capabilities, call.record) is None
+        return await check_local(call, self._local_limits, capabilities, is_forced=True) is None
 
     async def _find_conversation(self, call: Call) -> None:
         """Enter the conversation of a request: a known one, or one that it begins.
@@ -352,9 +359,9 @@ class DecisionMaker:
         routing = call.snapshot.config.routing
         local = call.snapshot.upstreams[Target.LOCAL]
         if routing.fallback and not _lacks_key(call.snapshot.upstreams[Target.CLOUD]):
-            refused = await self._local_limits.check_learned(
-                call.request, local.learned, model=decision.model, record=call.record
-            )
+            refused = await self._check_learned(call, local, decision.model)
+            if refused is not None and await drop_refused_tools(call, is_forced=False):
+                refused = await self._check_learned(call, local, decision.model)
             if refused is not None:
                 return refused
             if local.is_cold(decision.model) and not _must_wait(decision):
@@ -365,6 +372,13 @@ class DecisionMaker:
         if may_spill and local.expected_wait > self._spill_after_seconds:
             return Reason.OVERLOAD
         return None
+
+    async def _check_learned(self, call: Call, local: Upstream, model: str) -> Reason | None:
+        """Why the local model would refuse a request, by what it has recently refused."""
+        request = call.request_to(Target.LOCAL)
+        return await self._local_limits.check_learned(
+            request, local.learned, model=model, record=call.record
+        )
 
 
 def _must_wait(decision: Decision) -> bool:
@@ -379,7 +393,7 @@ def _lacks_key(cloud: Upstream) -> bool:
 
 def _suits_second_look(call: Call) -> bool:
     """Whether a request is of a kind that gets a second look, if its score is uncertain."""
-    request, verify = call.request, call.snapshot.config.verify
+    request, verify = call.request_to(Target.LOCAL), call.snapshot.config.verify
     return (
         call.allows_second_look
         and (not request.streams or verify.streams == "hold")

@@ -58,6 +58,9 @@ RUNNING_PATH: Final = "/api/ps"
 LOAD_PATH: Final = "/api/generate"
 
 _LOGPROBS_SINCE: Final = (0, 12, 11)
+# The tools of /v1/responses that are no functions, and the versions with which Ollama expands
+# namespaces and answers web searches itself.
+_TOOL_TYPES_SINCE: Final = {"namespace": (0, 32, 7), "web_search": (0, 33, 0)}
 _NUM_CTX: Final = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
 _DEVELOPER: Final = b'"developer"'
 
@@ -149,10 +152,15 @@ class NativeApi(Protocol):
 
 
 class ModelInfo(NamedTuple):
-    """The native API's report on a model. None means unknown."""
+    """The native API's report on a model. None means unknown.
+
+    Attributes:
+        tool_types: the types of tools besides functions that the server accepts.
+    """
 
     context_tokens: int | None
     capabilities: frozenset[str] | None
+    tool_types: frozenset[str] = frozenset()
 
 
 class _Version(msgspec.Struct):
@@ -183,12 +191,13 @@ async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
     body = msgspec.json.encode({"model": model})
     show = _decode(await api.post(SHOW_PATH, body), _Show) or _Show()
     running = _decode(await api.get(RUNNING_PATH), _Ps) or _Ps()
-    capabilities = None
+    number, capabilities = _parse_version(version.version), None
     if show.capabilities is not None:
         capabilities = frozenset({"json_schema", *show.capabilities})
-        if _parse_version(version.version) >= _LOGPROBS_SINCE:
+        if number >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
-    return ModelInfo(_context_tokens(model, show, running), capabilities)
+    types = frozenset(kind for kind, since in _TOOL_TYPES_SINCE.items() if number >= since)
+    return ModelInfo(_context_tokens(model, show, running), capabilities, types)
 
 
 def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:

@@ -38,13 +38,20 @@ from proxy.protocol.ollama import REASONING_EFFORTS
 from proxy.protocol.response_objects import is_call, read_response_id
 from proxy.protocol.views import HostedCalls, Turn
 
-# The client runs these tools; the server runs all others.
-_CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
-# These cost only their tokens: the client runs them, or they have no fee.
-_FREE_TOOLS: Final = _CLIENTS_TOOLS | {
-    *("namespace", "local_shell", "apply_patch", "computer", "computer_use_preview"),
-    *("mcp", "tool_search"),
+# What a tool of this type needs. The client runs functions, custom tools and namespaces, which are
+# groups of both. The server runs all others.
+_NEED_OF_TOOL: Final = {
+    "function": "tools",
+    "custom": "custom_tools",
+    "namespace": "namespace",
+    "web_search": "web_search",
 }
+_HOSTED: Final = frozenset({"hosted_tools", "web_search"})  # of these needs
+# These cost only their tokens: the client runs them, or they have no fee.
+_FREE_TOOLS: Final = frozenset(
+    {"function", "custom", "namespace", "local_shell", "apply_patch", "computer"}
+    | {"computer_use_preview", "mcp", "tool_search"}
+)
 # Of tools with a fee. A type may have a date: web_search_preview_2025_03_11.
 _HOSTED_TOOL: Final = re.compile("|".join(HostedCalls._fields))
 _COUNTED_TOOL: Final = re.compile(
@@ -55,7 +62,7 @@ _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 # The needs of a prompt that the body does not show in full.
 _REFERENCES: Final = frozenset(
-    {"state", "file", "file_id", "audio", "content_part", "input_item", "hosted_tools"}
+    {"state", "file", "file_id", "audio", "content_part", "input_item", *_HOSTED}
 )
 
 
@@ -207,14 +214,21 @@ class ResponsesRequest:
     def hosted_tools(self) -> list[str]:
         if is_given(self._body.prompt):  # a stored prompt may have any tools
             return list(HostedCalls._fields)
-        if "hosted_tools" not in self.needs:
+        if _HOSTED.isdisjoint(self.needs):
             return []
         kinds = (_HOSTED_TOOL.match(tool.type) for tool in self._body.tools or ())
         return [kind[0] for kind in kinds if kind is not None]
 
     @property
-    def uncounted_tools(self) -> list[str]:
+    def cloud_tools(self) -> list[str]:
+        """The types of the offered tools that only the cloud runs."""
         if "hosted_tools" not in self.needs:
+            return []
+        return [tool.type for tool in self._body.tools or () if tool.type not in _NEED_OF_TOOL]
+
+    @property
+    def uncounted_tools(self) -> list[str]:
+        if _HOSTED.isdisjoint(self.needs):
             return []
         return [tool.type for tool in self._body.tools or () if not tool.is_counted]
 
@@ -351,10 +365,8 @@ def _needs(request: Body) -> dict[str, str]:
     choice = bytes(request.tool_choice)
     if request.tools and choice != b'"none"':
         needs["tools"] = "tools"
-        if any(tool.type not in _CLIENTS_TOOLS for tool in request.tools):
-            needs["hosted_tools"] = "tools"
-        if any(tool.type == "custom" for tool in request.tools):
-            needs["custom_tools"] = "tools"
+        for tool in request.tools:
+            needs[_NEED_OF_TOOL.get(tool.type, "hosted_tools")] = "tools"
         if choice not in (b"", b"null", b'"auto"'):
             needs["tool_choice"] = "tool_choice"
         if bytes(request.parallel_tool_calls) == b"false":  # requests at most one call

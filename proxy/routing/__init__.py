@@ -3,6 +3,7 @@
 This package does not send requests and does not know what an answer costs.
 """
 
+from proxy.routing.front_ends import is_built_in, may_leave_out
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
 from proxy.routing.model_names import (
     OWN_NAMES,
@@ -41,6 +42,8 @@ __all__ = [
     "features_of",
     "find_local",
     "has_local_form",
+    "is_built_in",
+    "may_leave_out",
     "own_name",
     "read_headers",
     "suggest_name",

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from proxy.budget import Correction, TokenCounter
 from proxy.errors import ContextExceeded, InvalidRequest
 from proxy.protocol import RoutingRequest, Usage
+from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Reason
 from proxy.upstream import Capabilities, Learned
 
@@ -24,6 +25,7 @@ _TRUNCATED_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
 # Local vision models count 256 tokens (Gemma 3) to about 2,900 (LLaVA 1.6) per image.
 _IMAGE_TOKENS: Final = 1_000
+_MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
 
 
 class LimitExceeded(NamedTuple):
@@ -67,10 +69,11 @@ class LocalLimits:
         needs = request.needs
         if lacking := capabilities.lacking(needs):
             need = lacking[0]
+            name = _describe(request, need)
             return LimitExceeded(
                 Reason.CAPABILITY,
                 InvalidRequest(
-                    f"The local model does not support '{needs[need]}' ({need}). "
+                    f"The local model does not support '{needs[need]}' ({name}). "
                     "Use the model 'auto' or 'cloud'.",
                     param=needs[need],
                     code="unsupported_by_local_model",
@@ -145,6 +148,13 @@ class LocalLimits:
         if counted is not None:
             self._correction.observe(counted=counted, reported=prompt)
         return False
+
+
+def _describe(request: RoutingRequest, need: str) -> str:
+    """A need for an error: of a tool that only the cloud runs, its type."""
+    if need == "hosted_tools" and isinstance(request, ResponsesRequest) and request.cloud_tools:
+        return request.cloud_tools[0][:_MAX_TYPE_CHARS]
+    return need
 
 
 def _room(request: RoutingRequest) -> int:

@@ -13,6 +13,8 @@ from proxy.protocol.ollama import UNSUPPORTED, NativeApi, read_model_info
 
 # Conversation state, files and hosted tools. Only the cloud has them.
 _CLOUD_ONLY: Final = frozenset({"state", "file_id", "hosted_tools"})
+# Types of tools that few local servers accept: each must be known to.
+_FEW_HAVE: Final = frozenset({"namespace", "web_search"})
 
 
 class Capabilities(NamedTuple):
@@ -22,11 +24,13 @@ class Capabilities(NamedTuple):
         context_tokens: the size of prompt and answer together.
         capabilities: those among tools, vision, json_schema and logprobs.
         needs_adapting: whether the server is one for which `protocol.ollama` adapts requests.
+        tool_types: the types of tools besides functions that the server accepts.
     """
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     needs_adapting: bool = False
+    tool_types: frozenset[str] = frozenset()
 
     @property
     def has_logprobs(self) -> bool:
@@ -40,6 +44,8 @@ class Capabilities(NamedTuple):
     def _lacks(self, need: str) -> bool:
         if need in UNSUPPORTED:
             return self.needs_adapting
+        if need in _FEW_HAVE:
+            return need not in self.tool_types
         known = self.capabilities
         return need in _CLOUD_ONLY or (known is not None and need not in known)
 
@@ -61,6 +67,7 @@ def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
         needs_adapting=any(item.needs_adapting for item in replicas),
+        tool_types=frozenset.intersection(*(item.tool_types for item in replicas)),
     )
 
 
@@ -83,4 +90,5 @@ async def detect_capabilities(
         info.context_tokens if stated.context_tokens is None else stated.context_tokens,
         info.capabilities if stated.capabilities is None else stated.capabilities,
         needs_adapting=True,
+        tool_types=info.tool_types,
     )

@@ -58,7 +58,8 @@ def _unlisted(model: str) -> ListedModel:
 
 def _entry(model: ListedModel, tier: Upstream) -> Entry:
     """The entry of a tier's model. What the tier knows of it wins over what the list says."""
-    context_tokens, capabilities, _ = tier.catalog.known_capabilities(model.id)
+    known = tier.catalog.known_capabilities(model.id)
+    context_tokens, capabilities = known.context_tokens, known.capabilities
     entry: Entry = {
         "id": model.id,
         "object": "model",
