@@ -212,6 +212,7 @@ MAY_NAME_OLLAMA = {
     OLLAMA_MODULE,
     "proxy.protocol.__init__",
     "proxy.protocol.model_servers",
+    "proxy.protocol.ollama_native",
     "proxy.cli.init",
     "proxy.cli.main",
     "proxy.cli.serve",

@@ -15,11 +15,13 @@ from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
 from proxy.gateway.large_bodies import parse_large, run_large
+from proxy.gateway.native_answers import TranslatingWriter
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.ollama_native import NativeRequest
 from proxy.protocol.refusals import USAGE_FIELD, RefusedField, adapt_fields, note_changes
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -82,6 +84,7 @@ class Sent:
         response: after its head has arrived.
         start: after it has begun.
         began_at: when it had begun, in monotonic seconds.
+        wire: the endpoint of the API that the tier was asked by.
         is_settled: whether its tokens and dollars are in the record.
     """
 
@@ -95,11 +98,15 @@ class Sent:
         "response",
         "start",
         "target",
+        "wire",
     )
 
-    def __init__(self, target: Target, model: str, adapted: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, target: Target, model: str, wire: Endpoint, adapted: tuple[str, ...] = ()
+    ) -> None:
         self.target = target
         self.model = model
+        self.wire = wire
         self.adapted = adapted
         self.delivery = Delivery()
         self.observer: StreamObserver | None = None
@@ -171,6 +178,7 @@ class Call:
         "is_streaming",
         "kept",
         "look",
+        "native",
         "previous_target",
         "principal",
         "record",
@@ -180,6 +188,7 @@ class Call:
         "sent",
         "snapshot",
         "waited_seconds",
+        "writer",
     )
 
     def __init__(
@@ -190,8 +199,11 @@ class Call:
         self.exchange = exchange
         self.record = record
         self.principal: Principal | None = None
-        self.body = b""
+        self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
+        self.native: NativeRequest | None = None  # of an endpoint of the local server's own API
+        # Takes answers in OpenAI's format, and sends them in that of the endpoint.
+        self.writer: ResponseWriter = exchange
         # Of the requested local model.
         self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
@@ -205,6 +217,19 @@ class Call:
         self.is_streaming = False  # whether the client may have a part of a stream
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
+
+    @property
+    def is_load(self) -> bool:
+        """Whether the request loads or unloads a model and asks for no answer."""
+        return self.native is not None and self.native.is_load
+
+    def wire(self, target: Target) -> Endpoint:
+        """The endpoint of the API that a tier is asked by: its own one, if it has that."""
+        endpoint = self.endpoint
+        if endpoint.native is None:
+            return endpoint
+        is_native = self.snapshot.upstreams[target].catalog.capabilities.needs_adapting
+        return endpoint if is_native and target is Target.LOCAL else endpoint.openai
 
     @property
     def last_user_text(self) -> str:
@@ -230,7 +255,12 @@ async def parse(call: Call) -> None:
     # First, because reading the body sends `100 Continue`.
     _require_identity_encoding(call.exchange.headers)
     call.body = await call.exchange.read_body()
+    if (form := call.endpoint.native) is not None:
+        call.native = await parse_large(call.body, form.read)
+        call.body = call.native.translated
     call.request = await parse_large(call.body, call.endpoint.parse)
+    if form is not None:
+        call.writer = TranslatingWriter(call.exchange, form, call.record, call.request.model)
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
@@ -258,6 +288,7 @@ def upstream_body(
     target: Target,
     model: str,
     *,
+    wire: Endpoint | None = None,
     change: Callable[[Fields], None] | None = None,
     asks_for_usage: bool = True,
     refused: Sequence[RefusedField] = (),
@@ -266,12 +297,15 @@ def upstream_body(
     """The request body for a tier, without the fields that its server is known to refuse.
 
     Args:
+        wire: the endpoint that the tier is asked by, if it is not the usual one.
         change: changes the fields at last.
         asks_for_usage: whether a stream is asked for its usage, if its server accepts that.
         refused: further fields that its server refuses.
         adapted: gets the client's fields that were renamed or left out.
     """
-    body, request, endpoint = call.body, call.request, call.endpoint
+    body, request, endpoint = call.body, call.request, wire or call.wire(target)
+    if endpoint.native is not None and call.native is not None:
+        return rewrite(call.native.body, model=model, include_usage=False)
     upstream = call.snapshot.upstreams[target]
     refused = [*upstream.learned.fields(model, endpoint.path), *refused]
     changes: list[Callable[[Fields], None]] = []

@@ -14,6 +14,7 @@ from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations, is_continued, session_of
+from proxy.gateway.native_requests import limit_to_own_api, require_known_model, with_context
 from proxy.protocol.ollama import find_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
@@ -79,6 +80,8 @@ class DecisionMaker:
             decision = await self._route(call)
         else:
             decision = _decide_by_name(call)
+            if call.native is not None:
+                require_known_model(call, decision.target, decision.model)
             if decision.target is Target.CLOUD:
                 if not call.snapshot.prices.is_known(decision.model):
                     what = f"Embeddings of '{decision.model}', which has no listed price,"
@@ -158,11 +161,16 @@ class DecisionMaker:
         _check_stored_prompt(call)
         known_names = local.catalog.known_names
         preference = snapshot.router.read_preference(request.model, headers, known_names)
+        if call.native is not None:
+            preference = limit_to_own_api(call, preference)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
-            limit = await self._local_limits.check(request, call.capabilities, record)
+            if call.native is not None:
+                call.capabilities = with_context(call.capabilities, call.native)
+            if not call.is_load:
+                limit = await self._local_limits.check(request, call.capabilities, record)
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)

@@ -150,7 +150,7 @@ class Gateway:
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
-            hold = StreamHold(call.exchange, call.record, seconds=seconds)
+            hold = StreamHold(call.writer, call.record, seconds=seconds)
         while True:
             try:
                 attempt = await self._open_attempt(call, target, model, hold)
@@ -325,7 +325,7 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
-        if target is Target.LOCAL and call.endpoint.is_routed:
+        if target is Target.LOCAL and call.endpoint.is_routed and not call.is_load:
             await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
 
@@ -437,6 +437,9 @@ class Gateway:
     async def _relay(self, call: Call, attempt: Attempt) -> None:
         """Relay the answer of the last attempt, or raise its error."""
         request, record, exchange = call.request, call.record, call.exchange
+        # The local server's own answers pass as they are.
+        is_native = call.sent is not None and call.sent.wire.native is not None
+        writer = exchange if is_native else call.writer
         response, start, _, error = attempt
         if response is None or start is None or error is not None:
             raise name_earlier_failure(error, record)
@@ -473,7 +476,7 @@ class Gateway:
             await relay_stream(
                 response,
                 start,
-                exchange,
+                writer,
                 record,
                 settle=settle,
                 note=remember,
@@ -483,7 +486,7 @@ class Gateway:
             if check is not None:  # else it is that of an earlier attempt, if there is one
                 record.failed_check = check
         else:
-            await relay_complete(response, start, exchange, record, settle=settle, note=remember)
+            await relay_complete(response, start, writer, record, settle=settle, note=remember)
 
     async def _time_out(self, call: Call) -> None:
         """End a request whose time is over: with a kept answer, or with an error."""

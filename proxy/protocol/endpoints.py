@@ -5,6 +5,7 @@ The differences between endpoints are here and in the wire formats. The gateway 
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -21,6 +22,28 @@ from proxy.protocol.chat import (
 )
 from proxy.protocol.fields import Fields
 from proxy.protocol.ollama import adapt_chat, adapt_responses
+from proxy.protocol.ollama_answers import (
+    Translation,
+    VectorTranslation,
+    chat_form,
+    error_body,
+    error_line,
+    generate_form,
+    has_native_vectors,
+    read_native_parts,
+    view_native,
+)
+from proxy.protocol.ollama_native import (
+    CHAT_NAME,
+    EMBED_NAME,
+    EMBEDDINGS_NAME,
+    GENERATE_NAME,
+    NativeRequest,
+    read_chat_request,
+    read_embed_request,
+    read_embeddings_request,
+    read_generate_request,
+)
 from proxy.protocol.views import AnswerView, RoutingRequest
 from router_model.answer_checks import LocalAnswer
 
@@ -34,12 +57,26 @@ def _is_answer(view: AnswerView, _: bytes) -> bool:
     return view.is_answer
 
 
+class NativeForm(NamedTuple):
+    """How requests and answers of a local server's own API are translated from and to OpenAI's.
+
+    Attributes:
+        read: reads a request; raises InvalidRequest.
+        endpoint: of OpenAI's API, for the servers that do not have this API.
+        translation: of an answer of that endpoint.
+    """
+
+    read: Callable[[bytes], NativeRequest]
+    endpoint: "Endpoint"
+    translation: Callable[..., Translation]
+
+
 class Endpoint(NamedTuple):
     """One endpoint.
 
     Attributes:
         name: its name in rows and metrics.
-        path: relative to a base URL.
+        path: relative to a base URL; that of a native endpoint relative to the server's address.
         parse: parses a request; raises InvalidRequest.
         view: reads a complete answer or one event of a stream; None for an unknown form.
         has_output: whether an event of a stream has output in fields that `view` does not read.
@@ -51,6 +88,7 @@ class Endpoint(NamedTuple):
         usage_on_demand: whether a stream has its usage only on request.
         ends_with_done: whether [DONE] ends a stream; otherwise its finishing event does.
         is_routed: whether the router may choose the tier.
+        native: of an endpoint of a local server's own API. `parse` then reads the translation.
     """
 
     name: str
@@ -66,6 +104,12 @@ class Endpoint(NamedTuple):
     usage_on_demand: bool = True
     ends_with_done: bool = True
     is_routed: bool = True
+    native: NativeForm | None = None
+
+    @property
+    def openai(self) -> "Endpoint":
+        """The endpoint of OpenAI's API for the same requests."""
+        return self if self.native is None else self.native.endpoint
 
 
 CHAT: Final = Endpoint(
@@ -101,6 +145,58 @@ RESPONSES: Final = Endpoint(
     ends_with_done=False,
 )
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+
+
+def _native_endpoint(name: str, path: str, form: NativeForm) -> Endpoint:
+    """An endpoint of the local server's own API."""
+    is_routed = form.endpoint.is_routed
+    return Endpoint(
+        name,
+        path,
+        form.endpoint.parse,
+        view_native,
+        error_body=error_body,
+        error_event=error_line,
+        has_output=lambda _: False,  # the view reads all that clients show
+        is_answer=_is_answer if is_routed else lambda _, body: has_native_vectors(body),
+        read_parts=read_native_parts,
+        usage_on_demand=False,
+        ends_with_done=False,
+        is_routed=is_routed,
+        native=form,
+    )
+
+
+NATIVE: Final = (
+    _native_endpoint(
+        CHAT_NAME,
+        "/api/chat",
+        NativeForm(read_chat_request, CHAT, partial(Translation, chat_form)),
+    ),
+    _native_endpoint(
+        GENERATE_NAME,
+        "/api/generate",
+        NativeForm(read_generate_request, CHAT, partial(Translation, generate_form)),
+    ),
+    _native_endpoint(
+        EMBED_NAME,
+        "/api/embed",
+        NativeForm(
+            read_embed_request,
+            EMBEDDINGS,
+            partial(VectorTranslation, is_single=False),
+        ),
+    ),
+    _native_endpoint(
+        EMBEDDINGS_NAME,
+        "/api/embeddings",
+        NativeForm(
+            read_embeddings_request,
+            EMBEDDINGS,
+            partial(VectorTranslation, is_single=True),
+        ),
+    ),
+)
 
 # Passed-through requests that neither read nor change what the cloud account stores. Any other one
 # may: files, batches, stored completions, fine-tuned models and the rest belong to the account,

@@ -140,10 +140,16 @@ class NativeApi(Protocol):
 
 
 class ModelInfo(NamedTuple):
-    """The native API's report on a model. None means unknown."""
+    """The native API's report on a model. None means unknown.
+
+    Attributes:
+        context_tokens: of the loaded model, or the one that loading it would give.
+        max_context_tokens: the longest context that a request may ask for (`num_ctx`).
+    """
 
     context_tokens: int | None
     capabilities: frozenset[str] | None
+    max_context_tokens: int | None = None
 
 
 class _Version(msgspec.Struct):
@@ -179,7 +185,8 @@ async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
         capabilities = frozenset({"json_schema", *show.capabilities})
         if _parse_version(version.version) >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
-    return ModelInfo(_context_tokens(model, show, running), capabilities)
+    context = _context_tokens(model, show, running)
+    return ModelInfo(context, capabilities, min(_own_limits(show), default=None))
 
 
 def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
@@ -192,12 +199,16 @@ def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
         return None  # the server does not have the model: a request will fail with that error
     num_ctx = _NUM_CTX.search(show.parameters or "")
     requested = int(num_ctx[1]) if num_ctx else DEFAULT_CONTEXT_TOKENS
-    limits = [
+    return min([requested, *_own_limits(show)])
+
+
+def _own_limits(show: _Show) -> list[int]:
+    """The context that a model was trained for, in tokens; empty if it is not reported."""
+    return [
         value
-        for name, value in show.model_info.items()
+        for name, value in (show.model_info or {}).items()
         if name.endswith(".context_length") and isinstance(value, int)
     ]
-    return min([requested, *limits])
 
 
 def _parse_version(version: str) -> tuple[int, ...]:

@@ -21,12 +21,15 @@ class Capabilities(NamedTuple):
     Attributes:
         context_tokens: the size of prompt and answer together.
         capabilities: those among tools, vision, json_schema and logprobs.
-        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests.
+        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests. It
+            has an API of its own, too.
+        max_context_tokens: the longest context that a request to that API may ask for.
     """
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     needs_adapting: bool = False
+    max_context_tokens: int | None = None
 
     @property
     def has_logprobs(self) -> bool:
@@ -57,10 +60,13 @@ def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
     """The capabilities that all replicas have."""
     contexts = [item.context_tokens for item in replicas if item.context_tokens is not None]
     known = [item.capabilities for item in replicas if item.capabilities is not None]
+    asked = (item.max_context_tokens for item in replicas)
+    longest = [item for item in asked if item is not None]
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
         needs_adapting=any(item.needs_adapting for item in replicas),
+        max_context_tokens=min(longest, default=None),
     )
 
 
@@ -83,4 +89,5 @@ async def detect_capabilities(
         info.context_tokens if stated.context_tokens is None else stated.context_tokens,
         info.capabilities if stated.capabilities is None else stated.capabilities,
         needs_adapting=True,
+        max_context_tokens=info.max_context_tokens,
     )

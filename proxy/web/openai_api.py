@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, is_api_path
+from proxy.protocol.endpoints import CHAT, NATIVE, ROUTED, Endpoint, is_api_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -298,21 +298,24 @@ class _Routes:
             await self._answer(self._gateway.preview, scope, receive, send)
 
         return [
-            *(self._routed(endpoint) for endpoint in ROUTED),
+            *(self._routed(endpoint, f"/v1{endpoint.path}") for endpoint in ROUTED),
+            *(self._routed(endpoint, endpoint.path) for endpoint in NATIVE),
             preview,
             delete_model,
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
 
-    def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
-        @asgi(f"/v1{endpoint.path}", copy_scope=False)
+    def _routed(self, endpoint: Endpoint, path: str) -> ControllerRouterHandler:
+        @asgi(path, copy_scope=False)
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("method") == "GET" and endpoint is CHAT:
                 await self._answer(self._pass_through(scope), scope, receive, send)
                 return
             if scope.get("method") != "POST":
                 allow = "GET, POST" if endpoint is CHAT else "POST"
-                await self._refuse_method(scope, receive, send, allow=allow)
+                await self._refuse_method(
+                    scope, receive, send, allow=allow, body_of=endpoint.error_body
+                )
                 return
             await self._answer(partial(self._gateway.answer, endpoint), scope, receive, send)
 
@@ -326,12 +329,19 @@ class _Routes:
         )
 
     async def _refuse_method(
-        self, scope: Scope, receive: Receive, send: Send, *, allow: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        allow: str,
+        body_of: Callable[[RouterError], bytes] = envelope,
     ) -> None:
         exchange = self._exchange(scope, receive, send, max_body_bytes=0)
         methods = allow.replace(", ", " or ")
         error = MethodNotAllowed(f"Use {methods} for this path.", allow=allow)
-        await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+        headers = [(b"x-request-id", new_request_id().encode())]
+        await send_error(error, exchange, headers, body_of=body_of)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         max_body_bytes = self._gateway.snapshot.config.server.max_body_bytes
@@ -357,14 +367,23 @@ class _Routes:
         )
 
 
-def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's error handler: the same envelope, without internal details."""
+def answer_error(
+    request: Request[Any, Any, Any],
+    error: Exception,
+    *,
+    body_of: Callable[[RouterError], bytes] = envelope,
+) -> Response[bytes]:
+    """Litestar's error handler: the same envelope, without internal details.
+
+    Args:
+        body_of: the body of an error in the form of another API.
+    """
     known = _translate(request, error)
     if isinstance(known, InternalError):
         logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     headers = {name.decode(): value.decode() for name, value in known.headers}
     return Response(
-        envelope(known),
+        body_of(known),
         status_code=known.status,
         media_type=MediaType.JSON,
         headers=headers | {"x-request-id": new_request_id()},

@@ -54,6 +54,7 @@ async def test_unloaded_model_has_ollamas_default_context() -> None:
         DEFAULT_CONTEXT_TOKENS,
         frozenset({"completion", "json_schema", "logprobs"}),
         needs_adapting=True,
+        max_context_tokens=131072,
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
 
@@ -87,7 +88,9 @@ async def test_configured_capabilities_take_precedence() -> None:
     capabilities = await detect_capabilities(
         ollama(), tier(context_tokens=1000, capabilities=("tools",))
     )
-    assert capabilities == Capabilities(1000, frozenset({"tools"}), needs_adapting=True)
+    assert capabilities == Capabilities(
+        1000, frozenset({"tools"}), needs_adapting=True, max_context_tokens=131072
+    )
     assert configured_capabilities(tier(context_tokens=7)) == Capabilities(7)
 
 
@@ -95,7 +98,9 @@ async def test_old_ollama_reports_fewer_capabilities() -> None:
     capabilities = await detect_capabilities(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert capabilities == Capabilities(DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True)
+    assert capabilities == Capabilities(
+        DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True, max_context_tokens=131072
+    )
     detected = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
     assert detected is not None
     assert detected.capabilities == {"completion", "json_schema"}
