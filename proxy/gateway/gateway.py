@@ -59,7 +59,7 @@ from proxy.gateway.stored_responses import StoredResponses
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
-from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
+from proxy.protocol.endpoints import CHAT, MANAGEMENT, OTHER, Endpoint
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
@@ -217,6 +217,19 @@ class Gateway:
     async def _pass_through(self, call: Call, method: str, raw_path: bytes, query: str) -> None:
         await self._admit(call)
         await self._passthrough.answer(call, method=method, raw_path=raw_path, query=query)
+
+    async def manage_models(self, exchange: Exchange, *, method: str, path: str) -> None:
+        """Pass a request that manages the local server's models through, if that is allowed.
+
+        Raises:
+            asyncio.CancelledError: the client has disconnected.
+        """
+        call = self._open_call(MANAGEMENT, exchange)
+        await self._run(call, self._manage_models(call, method, path))
+
+    async def _manage_models(self, call: Call, method: str, path: str) -> None:
+        await self._admit(call)
+        await self._passthrough.manage_models(call, method=method, path=path)
 
     async def drain(self) -> None:
         """Wait until no request runs, but no longer than sending an error may take."""

@@ -38,6 +38,7 @@ from proxy.protocol.ollama_native import (
     EMBED_NAME,
     EMBEDDINGS_NAME,
     GENERATE_NAME,
+    MANAGEMENT_NAME,
     NativeRequest,
     read_chat_request,
     read_embed_request,
@@ -196,6 +197,18 @@ NATIVE: Final = (
             partial(VectorTranslation, is_single=True),
         ),
     ),
+)
+
+# The management of the local server's models: passed through without parsing.
+MANAGEMENT: Final = Endpoint(
+    MANAGEMENT_NAME,
+    "",
+    parse_embedding,
+    view_native,
+    error_body=error_body,
+    error_event=error_line,
+    usage_on_demand=False,
+    is_routed=False,
 )
 
 # Passed-through requests that neither read nor change what the cloud account stores. Any other one

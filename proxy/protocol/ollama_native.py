@@ -10,6 +10,7 @@ local server (a template, a suffix, a token context) has a `local_field`.
 Sources: Ollama's docs/api.md, api/types.go and server/routes.go as of v0.33.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,13 @@ CHAT_NAME: Final = "ollama.chat"
 GENERATE_NAME: Final = "ollama.generate"
 EMBED_NAME: Final = "ollama.embed"
 EMBEDDINGS_NAME: Final = "ollama.embeddings"
+MANAGEMENT_NAME: Final = "ollama.manage"
+
+# The requests that manage models: method and path.
+MANAGED: Final = re.compile(
+    r"POST /api/(?:pull|push|create|copy)|DELETE /api/delete"
+    r"|(?:HEAD|POST) /api/blobs/sha256[:-][0-9a-f]{64}"
+)
 
 OWN_NAMES: Final = ("auto", "local", "cloud")
 TAG: Final = ":latest"  # what clients add to a name without a tag

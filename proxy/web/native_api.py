@@ -143,6 +143,8 @@ def _description(snapshot: Snapshot, name: str, started: str) -> dict[str, Any]:
         snapshot.upstreams[target].catalog.capabilities.context_tokens for target in _tiers_of(name)
     ]
     known = [tokens for tokens in contexts if tokens is not None]
+    if len(known) < len(contexts):  # the one that is not known may be the longer one
+        known = []
     model_info: dict[str, object] = {"general.architecture": _ARCHITECTURE}
     if known:
         model_info[f"{_ARCHITECTURE}.context_length"] = max(known)

@@ -56,6 +56,17 @@ _FORWARDED_METHODS: Final = [
 ]
 
 
+_MANAGING_PATHS: Final = [
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/api/blobs/{digest:str}",
+]
+_MANAGING_METHODS: Final = [HttpMethod.GET, HttpMethod.POST, HttpMethod.DELETE]  # GET: of HEAD
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimits:
     """How slowly a request body may arrive before the proxy answers 408.
@@ -297,10 +308,20 @@ class _Routes:
                 return
             await self._answer(self._gateway.preview, scope, receive, send)
 
+        async def manage(request: Request[Any, Any, Any]) -> ASGIApp:
+            path, method = request.scope["path"], _method_of(request.scope)
+            handler = partial(self._gateway.manage_models, method=method, path=path)
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._answer(handler, scope, receive, send)
+
+            return app
+
         return [
             *(self._routed(endpoint, f"/v1{endpoint.path}") for endpoint in ROUTED),
             *(self._routed(endpoint, endpoint.path) for endpoint in NATIVE),
             preview,
+            route(_MANAGING_PATHS, http_method=_MANAGING_METHODS, status_code=200)(manage),
             delete_model,
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
@@ -322,7 +343,7 @@ class _Routes:
         return answer
 
     def _pass_through(self, scope: Scope) -> Handler:
-        method = "HEAD" if IS_HEAD in scope else str(scope.get("method"))
+        method = _method_of(scope)
         query = scope["query_string"].decode("latin-1")
         return partial(
             self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
@@ -365,6 +386,11 @@ class _Routes:
             max_body_bytes=max_body_bytes,
             limits=self._limits,
         )
+
+
+def _method_of(scope: Scope) -> str:
+    """The client's method. `client_connection` turns HEAD into GET."""
+    return "HEAD" if IS_HEAD in scope else str(scope.get("method"))
 
 
 def answer_error(

@@ -557,7 +557,8 @@ async def test_a_spent_budget_is_kept(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
     make_ollama(local)
-    proxy = await start({"budget": {"cloud_usd_per_day": 0.0001, "when_spent": "local"}})
+    budget = {"cloud_usd_per_day": 0.0, "pacing": False, "when_spent": "local"}
+    proxy = await start({"budget": budget})
     response = await proxy.client.post("/api/chat", json=chat(HARD, stream=False))
     assert response.headers["x-router-reason"] == "budget"
     refused = await proxy.client.post("/api/chat", json=chat(model="cloud"))
@@ -657,6 +658,76 @@ async def test_another_local_server_is_described_by_the_proxy(
     assert (await proxy.client.get("/api/ps")).json() == {"models": []}
     shown = await proxy.client.post("/api/show", json={"model": "local"})
     assert "completion" in shown.json()["capabilities"]
+
+
+MANAGED = {
+    "pull": ("POST", "/api/pull"),
+    "push": ("POST", "/api/push"),
+    "create": ("POST", "/api/create"),
+    "copy": ("POST", "/api/copy"),
+    "delete": ("DELETE", "/api/delete"),
+    "blob": ("POST", f"/api/blobs/sha256:{'0' * 64}"),
+}
+
+
+@pytest.mark.parametrize("name", MANAGED)
+async def test_models_are_managed_by_admins_where_that_is_allowed(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, name: str
+) -> None:
+    method, path = MANAGED[name]
+    received = []
+
+    def manage(call: Call) -> Answer:
+        received.append((call.method, call.path, call.body))
+        return chunked(b'{"status":"success"}\n', content_type=LINES)
+
+    make_ollama(local, **{path: manage})
+    keys = [{"key": "plain"}, {"key": "boss", "admin": True}]
+    proxy = await start({"server": {"api_keys": keys}})
+
+    async def send(key: str) -> Any:
+        headers = {"authorization": f"Bearer {key}"}
+        return await proxy.client.request(method, path, content=b'{"model":"x"}', headers=headers)
+
+    refused = await send("boss")
+    assert refused.status_code == 403
+    assert "model_management" in refused.json()["error"]
+    proxy.configure({"server": {"model_management": "admin"}})
+    server = proxy.proxy.config.server
+    await proxy.reloaded(lambda: proxy.proxy.config.server is not server)
+    refused = await send("plain")
+    assert refused.status_code == 403
+    assert "admin" in refused.json()["error"]
+    assert not received
+    managed = await send("boss")
+    assert (managed.status_code, managed.json()) == (200, {"status": "success"})
+    assert received == [(method, path, b'{"model":"x"}')]
+    assert not cloud.calls
+    rows = (await proxy.finish(3)).rows
+    assert {row["endpoint"] for row in rows} == {"ollama.manage"}
+    assert [row["ending"] for row in rows] == ["rejected", "rejected", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/blobs/sha256:0"),
+        ("POST", "/api/blobs/..%2fpull"),
+        ("GET", f"/api/blobs/sha256:{'0' * 64}"),
+        ("POST", "/api/signin"),
+        ("POST", "/api/experimental/web_search"),
+    ],
+)
+async def test_no_other_path_reaches_the_local_server(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, method: str, path: str
+) -> None:
+    make_ollama(local)
+    proxy = await start({"server": {"model_management": "admin"}})
+    before = len(local.native_calls)
+    response = await proxy.client.request(method, path)
+    assert response.status_code in (404, 405)
+    assert len(local.native_calls) == before
+    assert not cloud.calls
 
 
 @pytest.mark.parametrize("path", ["/api/tags", "/api/version", "/api/ps"])
