@@ -219,9 +219,19 @@ class Call:
         self.previous_target: Target | None = None  # the tier of the continued response
 
     @property
+    def translator(self) -> TranslatingWriter | None:
+        """The writer of an endpoint of the local server's own API; None for other endpoints."""
+        return self.writer if isinstance(self.writer, TranslatingWriter) else None
+
+    @property
     def is_load(self) -> bool:
         """Whether the request loads or unloads a model and asks for no answer."""
         return self.native is not None and self.native.is_load
+
+    @property
+    def is_unload(self) -> bool:
+        """Whether the request unloads a model."""
+        return self.native is not None and self.native.is_unload
 
     def wire(self, target: Target) -> Endpoint:
         """The endpoint of the API that a tier is asked by: its own one, if it has that."""

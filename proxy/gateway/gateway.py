@@ -143,6 +143,9 @@ class Gateway:
         await resolve_references(call, self._stored_responses)
         decision = await self._decisions.decide(call)
         target, model = decision.target, decision.model
+        if call.is_load and call.wire(target).native is None:
+            await self._answer_load(call)
+            return
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
         if decision.has_second_look and plan.may_fall_back:
@@ -175,6 +178,15 @@ class Gateway:
                 step = await self._wait_to_retry(call, plan, step, target, model)
             if step is not None:
                 target, model = await self._fall_back(call, target, attempt)
+
+    async def _answer_load(self, call: Call) -> None:
+        """Answer a request that loads a model of a server that loads its models itself."""
+        record, native, translator = call.record, call.native, call.translator
+        assert native is not None  # only such a request loads
+        assert translator is not None
+        record.status = 200
+        await translator.answer_load(record.router_headers(), is_unload=native.is_unload)
+        record.finish(Ending.OK)
 
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
@@ -338,7 +350,7 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
-        if target is Target.LOCAL and call.endpoint.is_routed and not call.is_load:
+        if target is Target.LOCAL and call.endpoint.is_routed and not call.is_unload:
             await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
 

@@ -43,6 +43,11 @@ class TranslatingWriter:
             status = _BAD_GATEWAY
         await self._writer.answer(status, _with_type(headers, JSON_MEDIA_TYPE), translated)
 
+    async def answer_load(self, headers: Headers, *, is_unload: bool) -> None:
+        """Answer a request that loads a model, for a server that loads its models itself."""
+        body = self._translation.loaded(is_unload=is_unload)
+        await self._writer.answer(200, _with_type(headers, JSON_MEDIA_TYPE), body)
+
     async def start(self, status: int, headers: Headers) -> None:
         """Send the status and headers of a stream."""
         await self._writer.start(status, _with_type(headers, LINE_TYPE))

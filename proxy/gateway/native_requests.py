@@ -20,13 +20,13 @@ def limit_to_own_api(call: Call, preference: RoutingPreference) -> RoutingPrefer
     assert native is not None  # the caller has a request of that API
     if preference.target is Target.CLOUD:
         require_known_model(call, Target.CLOUD, preference.model)
-    field = call.request.prompt_field if native.is_load else native.local_field
-    if field is None:
+    if native.is_load:
+        return preference._replace(target=preference.target or Target.LOCAL)
+    if (field := native.local_field) is None:
         return preference
     if preference.target is Target.CLOUD or call.wire(Target.LOCAL) is not call.endpoint:
-        what = "A request without a prompt loads a model, and" if native.is_load else f"'{field}'"
         raise InvalidRequest(
-            f"{what} needs a model of the local server, and a local server with this API.",
+            f"'{field}' needs a model of the local server, and a local server with this API.",
             param=field,
             code="unsupported_by_local_model",
         )

@@ -315,6 +315,11 @@ class Translation:
         piece = Piece(message.text, _thinking(message), calls)
         return _encode(self._fields(piece) | _logprobs(body) | self._end_fields())
 
+    def loaded(self, *, is_unload: bool) -> bytes:
+        """The answer to a request that asks for no answer."""
+        reason = "unload" if is_unload else "load"
+        return _encode(self._fields(Piece()) | {"done": True, "done_reason": reason})
+
     def error(self, body: bytes) -> bytes:
         """An error of any server."""
         return _encode({"error": read_refusal(body).message or _NO_DETAILS})

@@ -66,6 +66,7 @@ class NativeRequest(NamedTuple):
         local_field: the field that only the local server's own API has; None without one.
         context_tokens: the context that the client asks for (`num_ctx`), in tokens.
         is_load: whether it loads or unloads a model and asks for no answer.
+        is_unload: whether it unloads one.
     """
 
     body: bytes
@@ -73,6 +74,7 @@ class NativeRequest(NamedTuple):
     local_field: str | None = None
     context_tokens: int | None = None
     is_load: bool = False
+    is_unload: bool = False
 
 
 class _Function(msgspec.Struct):
@@ -113,6 +115,7 @@ class _Generation(msgspec.Struct, kw_only=True):
     format: msgspec.Raw = msgspec.Raw()
     options: _Options | None = None
     think: bool | str | None = None
+    keep_alive: msgspec.Raw = msgspec.Raw()
     logprobs: msgspec.Raw = msgspec.Raw()
     top_logprobs: msgspec.Raw = msgspec.Raw()
 
@@ -177,6 +180,7 @@ def read_chat_request(body: bytes) -> NativeRequest:
         local_field=_local_field(request, ("render_only",)),
         context_tokens=_context_tokens(request.options),
         is_load=not messages,
+        is_unload=not messages and _is_zero(request.keep_alive),
     )
 
 
@@ -195,6 +199,7 @@ def read_generate_request(body: bytes) -> NativeRequest:
         local_field=_local_field(request, (*_LOCAL_FIELDS, "render_only")),
         context_tokens=_context_tokens(request.options),
         is_load=not prompt and not request.images,
+        is_unload=not prompt and not request.images and _is_zero(request.keep_alive),
     )
 
 
@@ -254,6 +259,11 @@ def _context_tokens(options: _Options | None) -> int | None:
     if options is None or options.num_ctx is None or options.num_ctx <= 0:
         return None
     return int(options.num_ctx)
+
+
+def _is_zero(keep_alive: msgspec.Raw) -> bool:
+    """Whether a duration is 0: a number of seconds, or a text with a unit."""
+    return re.fullmatch(rb'"?0+(?:\.0*)?(?:ms|[smh])?"?', bytes(keep_alive)) is not None
 
 
 def _response_format(form: msgspec.Raw) -> dict[str, Any] | None:

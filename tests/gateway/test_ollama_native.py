@@ -15,6 +15,7 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    answer_json,
     chunk,
     chunked,
     error_json,
@@ -23,6 +24,7 @@ from fakes import (
     whole,
 )
 from live import CLOUD_MODEL, CLOUD_PRICE, LOCAL_MODEL, LiveProxy, RawClient, StartProxy, released
+from looks import SECOND_MODEL, UNCERTAIN, UncertainModel
 
 TEXT = "".join(WORDS)
 LINES = "application/x-ndjson"
@@ -332,6 +334,44 @@ async def test_a_request_without_a_prompt_loads_the_local_model(
     assert (row["target"], row["reason"], row["ending"]) == ("local", "forced", "ok")
 
 
+@pytest.mark.parametrize(("name", "keep_alive"), [("cloud", None), ("auto", "0s")])
+async def test_a_server_without_such_requests_has_its_models_loaded(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, name: str, keep_alive: str | None
+) -> None:
+    proxy = await start()  # the local server is not Ollama
+    body = {"model": name, "prompt": "", "keep_alive": keep_alive}
+    answer = (await proxy.client.post("/api/generate", json=body)).json()
+    assert (answer["model"], answer["response"], answer["done"]) == (name, "", True)
+    assert answer["done_reason"] == ("unload" if keep_alive else "load")
+    assert not local.calls
+    assert not cloud.calls
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["cost_usd"] or 0) == ("ok", 0)
+
+
+async def test_a_load_does_not_depend_on_its_client(start: StartProxy, local: FakeUpstream) -> None:
+    """The local server stops loading when the client that caused it leaves: the proxy loads."""
+    gate, loads = Gate(), []
+
+    def generate(call: Call) -> Answer:
+        loads.append(call.json)
+        done = line(response="", done=True, done_reason="load")
+        return [gate, *whole(done)] if call.json.get("stream") is False else whole(done)
+
+    make_ollama(local, **{"/api/generate": generate, "/api/ps": whole(b'{"models":[]}')})
+    proxy = await start(probe_seconds=0.02)
+    body = b'{"model":"local"}'
+    head = b"POST /api/generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
+    client = await RawClient.open(proxy.port, body, head=head)
+    await gate.reached()
+    await client.leave()
+    gate.open()
+    assert (await proxy.finish()).row["ending"] == "client_gone"
+    assert loads == [{"model": LOCAL_MODEL, "stream": False}]
+
+
 async def test_a_longer_context_may_be_asked_for(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
@@ -565,6 +605,51 @@ async def test_a_spent_budget_is_kept(
     assert (refused.status_code, refused.json().keys()) == (429, {"error"})
     assert not cloud.calls
     await proxy.finish(2)
+
+
+# ── Checks and the second look ────────────────────────────────────────────────────────────────
+
+
+async def test_a_local_answer_is_checked(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """What is not JSON, although JSON was asked for, is not sent."""
+    make_ollama(local)
+    cloud.answer = whole(answer_json("{}"))
+    proxy = await start()
+    response = await proxy.client.post("/api/chat", json=chat(format="json", stream=False))
+    assert response.json()["message"]["content"] == "{}"
+    assert response.headers["x-router-reason"] == "escalated"
+    assert asked(local)
+    await proxy.finish()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize(("second", "target"), [("8", "local"), ("9", "cloud")])
+async def test_an_uncertain_local_answer_gets_a_second_look(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    second: str,
+    target: str,
+    streams: bool,
+) -> None:
+    def count(call: Call) -> Answer:
+        done = line(**piece(call, "It has 8 legs."), done=True, done_reason="stop", **COUNTS)
+        return chunked(done + b"\n", content_type=LINES) if streams else whole(done)
+
+    make_ollama(local, **{"/api/chat": count})
+    local.answer = whole(answer_json(second))
+    cloud.answer = chunked(*openai_events()) if streams else whole(answer_json("Hello!"))
+    verify = {"second": SECOND_MODEL, "streams": "hold"}
+    proxy = await start({"verify": verify}, model=UncertainModel())
+    response = await proxy.client.post("/api/chat", json=chat(UNCERTAIN, stream=streams))
+    assert response.headers["x-router-target"] == target
+    assert [call.json["model"] for call in asked(local)] == [LOCAL_MODEL]
+    assert local.call.json["model"] == SECOND_MODEL
+    assert len(cloud.calls) == (target == "cloud")
+    row = (await proxy.finish()).row
+    assert row["second_look"] == ("kept" if target == "local" else "escalated")
 
 
 # ── Vectors ───────────────────────────────────────────────────────────────────────────────────

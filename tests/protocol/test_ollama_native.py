@@ -1,5 +1,6 @@
 """The translation between Ollama's native API and OpenAI's, both ways, and the native view."""
 
+import contextlib
 import itertools
 import json
 from typing import Any
@@ -165,13 +166,10 @@ NAMES = st.sampled_from(
 @pytest.mark.parametrize("endpoint", NATIVE, ids=[endpoint.name for endpoint in NATIVE])
 @given(fields=st.dictionaries(NAMES, VALUES, max_size=6))
 def test_any_request_is_translated_or_refused(endpoint: Endpoint, fields: Fields) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):  # no other error
         request = read(endpoint, **fields)
         endpoint.parse(request.translated)
-    except InvalidRequest as error:
-        assert error.message
-        return
-    assert json.loads(request.translated)["model"]
+        assert json.loads(request.translated)["model"]
 
 
 # ── Answers ───────────────────────────────────────────────────────────────────────────────────
