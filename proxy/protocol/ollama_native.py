@@ -12,13 +12,15 @@ Sources: Ollama's docs/api.md, api/types.go and server/routes.go as of v0.33.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import check_length
-from proxy.protocol.fields import is_given, read_request, read_text
+from proxy.protocol.fields import Shape, is_given, read_request, read_text, refuse_lookalikes
+
+T = TypeVar("T")
 
 CHAT_NAME: Final = "ollama.chat"
 GENERATE_NAME: Final = "ollama.generate"
@@ -157,6 +159,14 @@ _embed = msgspec.json.Decoder(_Embed)
 _embeddings = msgspec.json.Decoder(_Embeddings)
 _encode = msgspec.json.Encoder().encode
 
+_CHAT_SHAPE: Final = Shape.of(
+    _Chat,
+    messages=Shape.of(_Message, tool_calls=Shape.of(_ToolCall, function=Shape.of(_Function))),
+)
+_GENERATE_SHAPE: Final = Shape.of(_Generate)
+_EMBED_SHAPE: Final = Shape.of(_Embed)
+_EMBEDDINGS_SHAPE: Final = Shape.of(_Embeddings)
+
 # Fields of a generate request that need the local server, and of an image model.
 _LOCAL_FIELDS: Final = ("suffix", "template", "context", "raw", "width", "height", "steps")
 
@@ -167,7 +177,7 @@ def read_chat_request(body: bytes) -> NativeRequest:
     Raises:
         InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
     """
-    request = read_request(_chat, body)
+    request = _read(_chat, body, _CHAT_SHAPE)
     messages = request.messages or []
     check_length(messages, "messages")
     fields = _common_fields(request)
@@ -186,7 +196,7 @@ def read_chat_request(body: bytes) -> NativeRequest:
 
 def read_generate_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/generate. Raises as `read_chat_request` does."""
-    request = read_request(_generate, body)
+    request = _read(_generate, body, _GENERATE_SHAPE)
     fields = _common_fields(request)
     prompt = request.prompt or ""
     messages = [_turn("user", prompt, request.images, at="images")]
@@ -205,7 +215,7 @@ def read_generate_request(body: bytes) -> NativeRequest:
 
 def read_embed_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embed. Raises as `read_chat_request` does."""
-    request = read_request(_embed, body)
+    request = _read(_embed, body, _EMBED_SHAPE)
     fields: dict[str, Any] = {"model": without_tag(request.model), "input": request.input or ""}
     if is_given(request.dimensions):
         fields["dimensions"] = request.dimensions
@@ -214,9 +224,19 @@ def read_embed_request(body: bytes) -> NativeRequest:
 
 def read_embeddings_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embeddings, the older form. Raises as `read_chat_request` does."""
-    request = read_request(_embeddings, body)
+    request = _read(_embeddings, body, _EMBEDDINGS_SHAPE)
     fields = {"model": without_tag(request.model), "input": request.prompt}
     return NativeRequest(body, _encode(fields), is_load=not request.prompt)
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes, shape: Shape) -> T:
+    """Decode a request. A name that is a known one but for case is refused.
+
+    Ollama ignores case, so it would answer another prompt than the one that was routed.
+    """
+    request = read_request(decoder, body)
+    refuse_lookalikes(msgspec.Raw(body), shape)
+    return request
 
 
 def without_tag(model: str) -> str:

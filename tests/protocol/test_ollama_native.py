@@ -92,6 +92,26 @@ def test_a_wrong_field_is_named(fields: Fields, param: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "fields", "param"),
+    [
+        (CHAT, {"messages": [TURN], "Messages": [TURN]}, "Messages"),
+        (CHAT, {"messages": [TURN | {"CONTENT": "x"}]}, "messages[0].CONTENT"),
+        (GENERATE, {"prompt": "Hi", "Prompt": "x"}, "Prompt"),
+        (GENERATE, {"prompt": "Hi", "systeM": "x"}, "systeM"),
+        (EMBED, {"input": "Hi", "Input": "x"}, "Input"),
+        (EMBEDDINGS, {"prompt": "Hi", "PROMPT": "x"}, "PROMPT"),
+    ],
+)
+def test_a_field_that_differs_in_case_only_is_refused(
+    endpoint: Endpoint, fields: Fields, param: str
+) -> None:
+    """Ollama would read it in place of the field that was routed."""
+    with pytest.raises(InvalidRequest) as raised:
+        read(endpoint, **fields)
+    assert (raised.value.param, raised.value.code) == (param, "unknown_parameter")
+
+
+@pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({}, None),
