@@ -25,6 +25,9 @@ from fakes import (
 )
 from live import CLOUD_MODEL, CLOUD_PRICE, LOCAL_MODEL, LiveProxy, RawClient, StartProxy, released
 from looks import SECOND_MODEL, UNCERTAIN, UncertainModel
+from proxy.gateway.native_answers import TranslatingWriter
+from proxy.protocol.endpoints import NATIVE
+from proxy.record import CallRecord
 
 TEXT = "".join(WORDS)
 LINES = "application/x-ndjson"
@@ -825,3 +828,38 @@ async def test_the_lists_need_a_key_where_keys_are_required(
     assert (refused.status_code, refused.json().keys()) == (401, {"error"})
     key = {"authorization": "Bearer the-key"}
     assert (await proxy.client.get(path, headers=key)).status_code == 200
+
+
+# ── A client that reads slowly ────────────────────────────────────────────────────────────────
+
+
+class SlowWriter:
+    """A client's connection that takes nothing at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        raise AssertionError
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        raise AssertionError
+
+    async def send(self, data: bytes, *, more: bool) -> None:
+        self.sent.append(data)
+
+    def send_now(self, data: bytes) -> bool:
+        return False
+
+
+async def test_a_slow_client_gets_every_line_once() -> None:
+    slow, form = SlowWriter(), NATIVE[0].native
+    assert form is not None
+    writer = TranslatingWriter(slow, form, CallRecord("ollama.chat"), "auto")
+    for data in openai_events():
+        if not writer.send_now(data):
+            await writer.send(data, more=True)
+    await writer.send(b"", more=False)
+    lines = [json.loads(item) for item in b"".join(slow.sent).splitlines()]
+    assert "".join(map(text_of, lines)) == TEXT
+    assert [item["done"] for item in lines].count(True) == 1
