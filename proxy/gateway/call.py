@@ -269,6 +269,8 @@ async def parse(call: Call) -> None:
         call.native = await parse_large(call.body, form.read)
         call.body = call.native.translated
     call.request = await parse_large(call.body, call.endpoint.parse)
+    if call.native is not None and call.native.thinks:
+        call.request.needs["thinking"] = "think"  # Ollama refuses it for other models
     if form is not None:
         call.writer = TranslatingWriter(call.exchange, form, call.record, call.request.model)
 

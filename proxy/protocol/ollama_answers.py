@@ -436,6 +436,11 @@ class VectorTranslation(Translation):
         super().__init__(chat_form, model=model, durations=durations)
         self._is_single = is_single
 
+    def loaded(self, *, is_unload: bool) -> bytes:
+        if self._is_single:
+            return _encode({"embedding": []})
+        return _encode({"model": self._model, "embeddings": []})
+
     def whole(self, body: bytes) -> bytes:
         try:
             answer = _vectors.decode(body)

@@ -69,6 +69,7 @@ class NativeRequest(NamedTuple):
         context_tokens: the context that the client asks for (`num_ctx`), in tokens.
         is_load: whether it loads or unloads a model and asks for no answer.
         is_unload: whether it unloads one.
+        thinks: whether the model is to think before it answers.
     """
 
     body: bytes
@@ -77,6 +78,7 @@ class NativeRequest(NamedTuple):
     context_tokens: int | None = None
     is_load: bool = False
     is_unload: bool = False
+    thinks: bool = False
 
 
 class _Function(msgspec.Struct):
@@ -191,6 +193,7 @@ def read_chat_request(body: bytes) -> NativeRequest:
         context_tokens=_context_tokens(request.options),
         is_load=not messages,
         is_unload=not messages and _is_zero(request.keep_alive),
+        thinks=bool(request.think),
     )
 
 
@@ -210,6 +213,7 @@ def read_generate_request(body: bytes) -> NativeRequest:
         context_tokens=_context_tokens(request.options),
         is_load=not prompt and not request.images,
         is_unload=not prompt and not request.images and _is_zero(request.keep_alive),
+        thinks=bool(request.think),
     )
 
 

@@ -94,7 +94,8 @@ def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHand
                 )
         if not is_own and local.catalog.lacks(name):
             raise NotFound(f"model '{name}' not found", param="model", code="model_not_found")
-        return _answer(_description(snapshot, own if own in OWN_NAMES else Target.CLOUD, started))
+        tier = own if own in OWN_NAMES else Target.CLOUD if is_own else Target.LOCAL
+        return _answer(_description(snapshot, tier, started))
 
     @get(VERSION_PATH, exception_handlers=errors)
     async def show_version(request: Request[Any, Any, Any]) -> Response[Any]:

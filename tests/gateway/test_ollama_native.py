@@ -506,8 +506,9 @@ async def test_an_error_line_of_the_local_server_passes_and_is_a_failure(
 async def test_what_the_local_model_refuses_goes_to_the_cloud(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
+    """An old version does not report what its models can do."""
     refusal = whole(b'{"error":"\\"phi3\\" does not support thinking"}', status=400)
-    make_ollama(local, **{"/api/chat": refusal})
+    make_ollama(local, **{"/api/chat": refusal, "/api/show": whole(b'{"model_info":{}}')})
     proxy = await start()
     response = await proxy.client.post("/api/chat", json=chat(think=True, stream=False))
     assert text_of(response.json()) == "Hello!"
@@ -515,6 +516,21 @@ async def test_what_the_local_model_refuses_goes_to_the_cloud(
     forced = await proxy.client.post("/api/chat", json=chat(model="local", think=True))
     assert forced.status_code == 400
     assert "thinking" in forced.json()["error"]
+    await proxy.finish(2)
+
+
+@pytest.mark.parametrize(("thinks", "target"), [(True, "local"), (False, "cloud")])
+async def test_a_model_that_does_not_think_is_not_asked_to(
+    start: StartProxy, local: FakeUpstream, thinks: bool, target: str
+) -> None:
+    show = SHOW | {"capabilities": ["completion", *(["thinking"] if thinks else [])]}
+    make_ollama(local, **{"/api/show": whole(json.dumps(show).encode())})
+    proxy = await start()
+    response = await proxy.client.post("/api/chat", json=chat(think=True, stream=False))
+    assert response.headers["x-router-target"] == target
+    assert len(asked(local)) == thinks
+    forced = await proxy.client.post("/api/chat", json=chat(model="local", think=True))
+    assert forced.status_code == (200 if thinks else 400)
     await proxy.finish(2)
 
 
@@ -699,6 +715,24 @@ async def test_vectors_come_from_the_tier_that_has_the_model(
     assert {row["endpoint"] for row in rows} == {f"ollama.{path.rpartition('/')[2]}"}
 
 
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/api/embed", {"model": "text-embedding-3-small", "embeddings": []}),
+        ("/api/embeddings", {"embedding": []}),
+    ],
+)
+async def test_no_text_has_no_vectors(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str, answer: Any
+) -> None:
+    make_ollama(local)
+    proxy = await start()
+    response = await proxy.client.post(path, json={"model": "text-embedding-3-small"})
+    assert response.json() == answer
+    assert not cloud.calls
+    await proxy.finish()
+
+
 # ── Models ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -744,8 +778,10 @@ async def test_another_local_server_is_described_by_the_proxy(
     assert names[3:] == ["llama-3:latest"]
     assert (await proxy.client.get("/api/version")).json()["version"]
     assert (await proxy.client.get("/api/ps")).json() == {"models": []}
-    shown = await proxy.client.post("/api/show", json={"model": "local"})
-    assert "completion" in shown.json()["capabilities"]
+    for name in ("local", "llama-3"):
+        shown = await proxy.client.post("/api/show", json={"model": name})
+        assert "completion" in shown.json()["capabilities"]
+    assert (await proxy.client.post("/api/show", json={"model": "no"})).status_code == 404
 
 
 MANAGED = {
