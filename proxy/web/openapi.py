@@ -168,9 +168,9 @@ def document() -> bytes:
         "get": _operation("Get one model."),
         "delete": _operation("Delete a fine-tuned model in the cloud."),
     }
-    for path, (method, summary, schema) in _NATIVE.items():
+    for path, (method, summary, body) in _NATIVE.items():
         streams = path in ("/api/chat", "/api/generate")
-        paths[path] = {method: _native_operation(summary, body=schema, stream=streams)}
+        paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")

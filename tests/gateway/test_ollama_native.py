@@ -612,6 +612,27 @@ async def test_a_waiting_client_gets_empty_pieces(
     assert (row["target"], row["fallback_from"]) == ("cloud", "local")
 
 
+async def test_local_lines_follow_the_empty_pieces_unchanged(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    gate = Gate()
+
+    def wait(call: Call) -> Answer:
+        return chunked(gate, *(item + b"\n" for item in stream_of(call)), content_type=LINES)
+
+    make_ollama(local, **{"/api/chat": wait})
+    proxy = await start({"server": {"hold_seconds": 0.05}})
+    client = await connect(proxy, json.dumps(chat()).encode())
+    await client.read_until(b'"content":""},"done":false}\n')
+    gate.open()
+    [call] = asked(local)
+    for expected in stream_of(call):
+        await client.read_until(expected + b"\n")
+    await client.leave()
+    row = (await proxy.finish()).row
+    assert (row["target"], row["output_tokens"], row["ending"]) == ("local", 10, "ok")
+
+
 async def test_a_spent_budget_is_kept(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
