@@ -116,6 +116,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     api_keys: tuple[ApiKeyConfig, ...] = ()
     allow_anonymous: bool = False
     shared_objects: Literal["admin", "all"] = "admin"
+    model_management: Literal["refuse", "admin"] = "refuse"
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600

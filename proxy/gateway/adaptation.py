@@ -53,7 +53,9 @@ class Adaptation:
         self._call = call
         self._target = target
         self._model = model
-        self._path = call.endpoint.path
+        wire = call.wire(target)
+        self._path = wire.path
+        self._is_native = wire.native is not None  # it is sent as the client wrote it
         self._learned = call.snapshot.upstreams[target].learned
         self._may_change = call.record.reason is not Reason.FORCED
         self._refused: list[RefusedField] = []
@@ -94,7 +96,7 @@ class Adaptation:
             return True
         if await self._drops_tools(status, start.error):
             return False
-        if status not in _STATUSES or not self._left:
+        if status not in _STATUSES or not self._left or self._is_native:
             return True
         self._left -= 1
         sent, given = await run_large(len(self._body) + len(self._call.body), self._read_fields)

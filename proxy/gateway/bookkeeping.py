@@ -295,7 +295,7 @@ def _sample(call: Call) -> None:
     if sampler is None or record.score is None or not call.request.needs.keys() <= _JUDGEABLE:
         return
     record.sample = sampler.draw(record)
-    if record.sample is not None and call.endpoint is CHAT:
+    if record.sample is not None and call.endpoint.openai is CHAT:
         record.body = call.body.decode()
 
 

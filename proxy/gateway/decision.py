@@ -23,6 +23,7 @@ from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
 from proxy.gateway.large_bodies import run_large
+from proxy.gateway.native_requests import limit_to_own_api, require_known_model, with_context
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
 from proxy.gateway.preference import read_preference
 from proxy.protocol.ollama import is_same_model
@@ -99,6 +100,8 @@ class DecisionMaker:
             decision = await self._decide_local(call)
         else:
             decision = await _decide_by_name(call)
+            if call.native is not None:
+                require_known_model(call, decision.target, decision.model)
             if decision.target is Target.CLOUD:
                 if not call.snapshot.prices.is_known(decision.model):
                     what = f"Embeddings of '{decision.model}', which has no listed price,"
@@ -198,14 +201,19 @@ class DecisionMaker:
         _check_hosted_tools(call)
         _check_stored_prompt(call)
         preference = await read_preference(snapshot, request.model, headers)
+        if call.native is not None:
+            preference = limit_to_own_api(call, preference)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
-            is_forced = preference.target is Target.LOCAL
-            limit = await check_local(
-                call, self._local_limits, call.capabilities, is_forced=is_forced
-            )
+            if call.native is not None:
+                call.capabilities = with_context(call.capabilities, call.native)
+            if not call.is_load:
+                is_forced = preference.target is Target.LOCAL
+                limit = await check_local(
+                    call, self._local_limits, call.capabilities, is_forced=is_forced
+                )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)

@@ -59,7 +59,14 @@ from proxy.gateway.stored_responses import StoredResponses
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
-from proxy.protocol.endpoints import CHAT, MESSAGES, OTHER, Endpoint, other_endpoint
+from proxy.protocol.endpoints import (
+    CHAT,
+    MANAGEMENT,
+    MESSAGES,
+    OTHER,
+    Endpoint,
+    other_endpoint,
+)
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
@@ -143,6 +150,9 @@ class Gateway:
         await resolve_references(call, self._stored_responses)
         decision = await self._decisions.decide(call)
         target, model = decision.target, decision.model
+        if call.is_load and call.wire(target).native is None:
+            await self._answer_load(call)
+            return
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
         if decision.has_second_look and plan.may_fall_back:
@@ -150,7 +160,7 @@ class Gateway:
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
-            hold = StreamHold(call.exchange, call.record, seconds=seconds)
+            hold = StreamHold(call.writer, call.record, seconds=seconds)
         while True:
             try:
                 attempt = await self._open_attempt(call, target, model, hold)
@@ -175,6 +185,15 @@ class Gateway:
                 step = await self._wait_to_retry(call, plan, step, target, model)
             if step is not None:
                 target, model = await self._fall_back(call, target, attempt)
+
+    async def _answer_load(self, call: Call) -> None:
+        """Answer a request that loads a model of a server that loads its models itself."""
+        record, native, translator = call.record, call.native, call.translator
+        assert native is not None  # only such a request loads
+        assert translator is not None
+        record.status = 200
+        await translator.answer_load(record.router_headers(), is_unload=native.is_unload)
+        record.finish(Ending.OK)
 
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
@@ -245,6 +264,19 @@ class Gateway:
     async def _pass_through(self, call: Call, method: str, raw_path: bytes, query: str) -> None:
         await self._admit(call)
         await self._passthrough.answer(call, method=method, raw_path=raw_path, query=query)
+
+    async def manage_models(self, exchange: Exchange, *, method: str, path: str) -> None:
+        """Pass a request that manages the local server's models through, if that is allowed.
+
+        Raises:
+            asyncio.CancelledError: the client has disconnected.
+        """
+        call = self._open_call(MANAGEMENT, exchange)
+        await self._run(call, self._manage_models(call, method, path))
+
+    async def _manage_models(self, call: Call, method: str, path: str) -> None:
+        await self._admit(call)
+        await self._passthrough.manage_models(call, method=method, path=path)
 
     async def drain(self) -> None:
         """Wait until no request runs, but no longer than sending an error may take."""
@@ -352,7 +384,7 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
-        if target is Target.LOCAL and call.endpoint.is_generation:
+        if target is Target.LOCAL and call.endpoint.is_generation and not call.is_unload:
             await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
 
@@ -464,6 +496,9 @@ class Gateway:
     async def _relay(self, call: Call, attempt: Attempt) -> None:
         """Relay the answer of the last attempt, or raise its error."""
         request, record, exchange = call.request, call.record, call.exchange
+        # The local server's own answers pass as they are.
+        is_native = call.sent is not None and call.sent.wire.native is not None
+        writer = exchange if is_native else call.writer
         response, start, _, error = attempt
         if response is None or start is None or error is not None:
             raise name_earlier_failure(error, record)
@@ -501,7 +536,7 @@ class Gateway:
             await relay_stream(
                 response,
                 start,
-                exchange,
+                writer,
                 record,
                 settle=settle,
                 note=remember,
@@ -511,7 +546,7 @@ class Gateway:
             if check is not None:  # else it is that of an earlier attempt, if there is one
                 record.failed_check = check
         else:
-            await relay_complete(response, start, exchange, record, settle=settle, note=remember)
+            await relay_complete(response, start, writer, record, settle=settle, note=remember)
 
     async def _time_out(self, call: Call) -> None:
         """End a request whose time is over: with a kept answer, or with an error."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.gateway.call import Call, LeftOut
+from proxy.gateway.call import Call, LeftOut, view_request
 from proxy.gateway.large_bodies import run_large
 from proxy.protocol import Fields
 from proxy.protocol.offered_tools import (
@@ -96,7 +96,7 @@ def _read_ways(call: Call, *, is_forced: bool) -> list[LeftOut]:
     for change, drops_all in _changes(call, given, is_forced=is_forced):
         fields = dict(given)
         change(fields)
-        request = call.endpoint.parse(_encoder.encode(fields))
+        request = view_request(call, _encoder.encode(fields))
         if not has_used_tools(request) if drops_all else offers_tools(request):
             names = tuple(name for name in given if fields.get(name) is not given[name])
             ways.append(LeftOut(request, change, names))

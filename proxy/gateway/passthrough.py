@@ -27,6 +27,7 @@ from proxy.protocol.endpoints import (
     has_second_base,
     read_path,
 )
+from proxy.protocol.ollama_native import MANAGED
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -82,6 +83,41 @@ class Passthrough:
                 raise _unknown_route(method, raw_path)
             _check_shared_objects(call, method, path)
         await self._forward(call, method, path, query)
+
+    async def manage_models(self, call: Call, *, method: str, path: str) -> None:
+        """Forward a request that manages the local server's models.
+
+        Raises:
+            Forbidden: see `server.model_management`.
+            NotFound: it is no such request, or the local server has no API for it.
+        """
+        local = call.snapshot.upstreams[Target.LOCAL]
+        if not MANAGED.fullmatch(f"{method} {path}"):
+            raise _unknown_route(method, path.encode())
+        if call.snapshot.config.server.model_management == "refuse":
+            raise Forbidden(
+                "This proxy does not manage models. The operator can allow it for admin keys "
+                "(server.model_management: admin).",
+                code="model_management_off",
+            )
+        if not is_admin(call.principal):
+            raise Forbidden(
+                "Managing models needs an admin key (`admin: true` in server.api_keys).",
+                code="admin_only",
+            )
+        if not local.catalog.capabilities.needs_adapting:
+            raise NotFound("The local server has no API to manage models.", code="unknown_url")
+        record, exchange = call.record, call.exchange
+        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        record.target, record.reason = Target.LOCAL, Reason.FORCED
+        record.open_upstream()
+        response = await local.forward(
+            method, path, body, exchange.headers, client=record.client_key_hash, is_native=True
+        )
+        try:
+            await relay_untouched(response, exchange, record, is_download=False)
+        finally:
+            await response.close()
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
         """The stored response of a path; None for other paths and unknown responses.

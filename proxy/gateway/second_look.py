@@ -210,7 +210,7 @@ class SecondLook:
 
     async def _ask_second(self, second: str, model: str) -> str | None:
         """The text of the second model's answer; None if it gives none."""
-        call = self._call
+        call, endpoint = self._call, self._call.endpoint.openai
         is_again = is_same_model(second, model)
 
         def change(fields: Fields) -> None:
@@ -221,12 +221,13 @@ class SecondLook:
                 resample(fields, msgspec.Raw(_encode(RESAMPLE_TEMPERATURE)))
 
         body = await parse_large(
-            call.body, lambda _: upstream_body(call, Target.LOCAL, second, change=change)
+            call.body,
+            lambda _: upstream_body(call, Target.LOCAL, second, wire=endpoint, change=change),
         )
-        answer = await self._ask(call.endpoint, second, body)
+        answer = await self._ask(endpoint, second, body)
         if answer is None:
             return None
-        parts = await run_large(len(answer), partial(call.endpoint.read_parts, answer))
+        parts = await run_large(len(answer), partial(endpoint.read_parts, answer))
         return None if parts is None else parts.text
 
     async def _ask_itself(self, text: str) -> float | None:

@@ -5,6 +5,7 @@ The differences between endpoints are here and in the wire formats. The gateway 
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
@@ -21,6 +22,29 @@ from proxy.protocol.chat import (
 )
 from proxy.protocol.fields import Fields
 from proxy.protocol.ollama import adapt_chat, adapt_responses
+from proxy.protocol.ollama_answers import (
+    Translation,
+    VectorTranslation,
+    chat_form,
+    error_body,
+    error_line,
+    generate_form,
+    has_native_vectors,
+    read_native_parts,
+    view_native,
+)
+from proxy.protocol.ollama_native import (
+    CHAT_NAME,
+    EMBED_NAME,
+    EMBEDDINGS_NAME,
+    GENERATE_NAME,
+    MANAGEMENT_NAME,
+    NativeRequest,
+    read_chat_request,
+    read_embed_request,
+    read_embeddings_request,
+    read_generate_request,
+)
 from proxy.protocol.views import AnswerView, RoutingRequest
 from router_model.answer_checks import LocalAnswer
 
@@ -34,12 +58,26 @@ def _is_answer(view: AnswerView, _: bytes) -> bool:
     return view.is_answer
 
 
+class NativeForm(NamedTuple):
+    """How requests and answers of a local server's own API are translated from and to OpenAI's.
+
+    Attributes:
+        read: reads a request; raises InvalidRequest.
+        endpoint: of OpenAI's API, for the servers that do not have this API.
+        translation: of an answer of that endpoint.
+    """
+
+    read: Callable[[bytes], NativeRequest]
+    endpoint: "Endpoint"
+    translation: Callable[..., Translation]
+
+
 class Endpoint(NamedTuple):
     """One endpoint.
 
     Attributes:
         name: its name in rows and metrics.
-        path: relative to a base URL.
+        path: relative to a base URL; that of a native endpoint relative to the server's address.
         parse: parses a request; raises InvalidRequest.
         view: reads a complete answer or one event of a stream; None for an unknown form.
         has_output: whether an event of a stream has output in fields that `view` does not read.
@@ -52,6 +90,7 @@ class Endpoint(NamedTuple):
         ends_with_done: whether [DONE] ends a stream; otherwise its finishing event does.
         is_routed: whether the router may choose the tier.
         is_local: whether only the local tier has it.
+        native: of an endpoint of a local server's own API. `parse` then reads the translation.
     """
 
     name: str
@@ -73,6 +112,13 @@ class Endpoint(NamedTuple):
     def is_generation(self) -> bool:
         """Whether a language model answers, with its own context."""
         return self.is_routed or self.is_local
+
+    native: NativeForm | None = None
+
+    @property
+    def openai(self) -> "Endpoint":
+        """The endpoint of OpenAI's API for the same requests."""
+        return self if self.native is None else self.native.endpoint
 
 
 CHAT: Final = Endpoint(
@@ -124,6 +170,70 @@ MESSAGES: Final = Endpoint(
 )
 _OTHER_MESSAGES: Final = OTHER._replace(error_body=messages.error_body)
 ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
+
+
+def _native_endpoint(name: str, path: str, form: NativeForm) -> Endpoint:
+    """An endpoint of the local server's own API."""
+    is_routed = form.endpoint.is_routed
+    return Endpoint(
+        name,
+        path,
+        form.endpoint.parse,
+        view_native,
+        error_body=error_body,
+        error_event=error_line,
+        has_output=lambda _: False,  # the view reads all that clients show
+        is_answer=_is_answer if is_routed else lambda _, body: has_native_vectors(body),
+        read_parts=read_native_parts,
+        usage_on_demand=False,
+        ends_with_done=False,
+        is_routed=is_routed,
+        native=form,
+    )
+
+
+NATIVE: Final = (
+    _native_endpoint(
+        CHAT_NAME,
+        "/api/chat",
+        NativeForm(read_chat_request, CHAT, partial(Translation, chat_form)),
+    ),
+    _native_endpoint(
+        GENERATE_NAME,
+        "/api/generate",
+        NativeForm(read_generate_request, CHAT, partial(Translation, generate_form)),
+    ),
+    _native_endpoint(
+        EMBED_NAME,
+        "/api/embed",
+        NativeForm(
+            read_embed_request,
+            EMBEDDINGS,
+            partial(VectorTranslation, is_single=False),
+        ),
+    ),
+    _native_endpoint(
+        EMBEDDINGS_NAME,
+        "/api/embeddings",
+        NativeForm(
+            read_embeddings_request,
+            EMBEDDINGS,
+            partial(VectorTranslation, is_single=True),
+        ),
+    ),
+)
+
+# The management of the local server's models: passed through without parsing.
+MANAGEMENT: Final = Endpoint(
+    MANAGEMENT_NAME,
+    "",
+    parse_embedding,
+    view_native,
+    error_body=error_body,
+    error_event=error_line,
+    usage_on_demand=False,
+    is_routed=False,
+)
 
 # Passed-through requests that neither read nor change what the cloud account stores. Any other one
 # may: files, batches, stored completions, fine-tuned models and the rest belong to the account,

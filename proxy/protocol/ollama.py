@@ -155,12 +155,15 @@ class ModelInfo(NamedTuple):
     """The native API's report on a model. None means unknown.
 
     Attributes:
+        context_tokens: of the loaded model, or the one that loading it would give.
         tool_types: the types of tools besides functions that the server accepts.
+        max_context_tokens: the longest context that a request may ask for (`num_ctx`).
     """
 
     context_tokens: int | None
     capabilities: frozenset[str] | None
     tool_types: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
 
 
 class _Version(msgspec.Struct):
@@ -197,7 +200,8 @@ async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
         if number >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
     types = frozenset(kind for kind, since in _TOOL_TYPES_SINCE.items() if number >= since)
-    return ModelInfo(_context_tokens(model, show, running), capabilities, types)
+    context, longest = _context_tokens(model, show, running), min(_own_limits(show), default=None)
+    return ModelInfo(context, capabilities, types, longest)
 
 
 def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
@@ -210,12 +214,16 @@ def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
         return None  # the server does not have the model: a request will fail with that error
     num_ctx = _NUM_CTX.search(show.parameters or "")
     requested = int(num_ctx[1]) if num_ctx else DEFAULT_CONTEXT_TOKENS
-    limits = [
+    return min([requested, *_own_limits(show)])
+
+
+def _own_limits(show: _Show) -> list[int]:
+    """The context that a model was trained for, in tokens; empty if it is not reported."""
+    return [
         value
-        for name, value in show.model_info.items()
+        for name, value in (show.model_info or {}).items()
         if name.endswith(".context_length") and isinstance(value, int)
     ]
-    return min([requested, *limits])
 
 
 def _parse_version(version: str) -> tuple[int, ...]:

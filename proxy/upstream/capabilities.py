@@ -23,14 +23,17 @@ class Capabilities(NamedTuple):
     Attributes:
         context_tokens: the size of prompt and answer together.
         capabilities: those among tools, vision, json_schema and logprobs.
-        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests.
+        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests. It
+            has an API of its own, too.
         tool_types: the types of tools besides functions that the server accepts.
+        max_context_tokens: the longest context that a request to that API may ask for.
     """
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     needs_adapting: bool = False
     tool_types: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
 
     @property
     def has_logprobs(self) -> bool:
@@ -63,11 +66,14 @@ def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
     """The capabilities that all replicas have."""
     contexts = [item.context_tokens for item in replicas if item.context_tokens is not None]
     known = [item.capabilities for item in replicas if item.capabilities is not None]
+    asked = (item.max_context_tokens for item in replicas)
+    longest = [item for item in asked if item is not None]
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
         needs_adapting=any(item.needs_adapting for item in replicas),
         tool_types=frozenset.intersection(*(item.tool_types for item in replicas)),
+        max_context_tokens=min(longest, default=None),
     )
 
 
@@ -91,4 +97,5 @@ async def detect_capabilities(
         info.capabilities if stated.capabilities is None else stated.capabilities,
         needs_adapting=True,
         tool_types=info.tool_types,
+        max_context_tokens=info.max_context_tokens,
     )

@@ -207,6 +207,15 @@ class ModelCatalog:
         response = await self.send(method, url, body)
         return response[1] if response is not None and 200 <= response[0] < 300 else None
 
+    async def ask_native(
+        self, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, bytes] | None:
+        """The status and body of the first replica's own API; None without such a server."""
+        if not self.capabilities.needs_adapting:
+            return None
+        url = join_url(without_version(self._config.base_urls[0]), path)
+        return await self.send(method, url, body)
+
     async def send(
         self, method: str, url: str, body: bytes = b"", *, seconds: float = PROBE_SECONDS
     ) -> tuple[int, bytes] | None:

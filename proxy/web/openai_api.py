@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, MESSAGES, ROUTED, Endpoint, meant_path
+from proxy.protocol.endpoints import CHAT, MESSAGES, NATIVE, ROUTED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -55,6 +55,17 @@ _FORWARDED_METHODS: Final = [
     HttpMethod.DELETE,
     HttpMethod.OPTIONS,
 ]
+
+
+_MANAGING_PATHS: Final = [
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/api/blobs/{digest:str}",
+]
+_MANAGING_METHODS: Final = [HttpMethod.GET, HttpMethod.POST, HttpMethod.DELETE]  # GET: of HEAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,16 +316,27 @@ class _Routes:
                 return
             await self._answer(self._gateway.count_tokens, scope, receive, send)
 
+        async def manage(request: Request[Any, Any, Any]) -> ASGIApp:
+            path, method = request.scope["path"], _method_of(request.scope)
+            handler = partial(self._gateway.manage_models, method=method, path=path)
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._answer(handler, scope, receive, send)
+
+            return app
+
         return [
-            *(self._routed(endpoint) for endpoint in ROUTED),
+            *(self._routed(endpoint, f"/v1{endpoint.path}") for endpoint in ROUTED),
+            *(self._routed(endpoint, endpoint.path) for endpoint in NATIVE),
             preview,
             count_tokens,
+            route(_MANAGING_PATHS, http_method=_MANAGING_METHODS, status_code=200)(manage),
             delete_model,
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
 
-    def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
-        @asgi(f"/v1{endpoint.path}", copy_scope=False)
+    def _routed(self, endpoint: Endpoint, path: str) -> ControllerRouterHandler:
+        @asgi(path, copy_scope=False)
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("method") == "GET" and endpoint is CHAT:
                 await self._answer(self._pass_through(scope), scope, receive, send)
@@ -328,7 +350,7 @@ class _Routes:
         return answer
 
     def _pass_through(self, scope: Scope) -> Handler:
-        method = "HEAD" if IS_HEAD in scope else str(scope.get("method"))
+        method = _method_of(scope)
         query = scope["query_string"].decode("latin-1")
         return partial(
             self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
@@ -373,14 +395,28 @@ class _Routes:
         )
 
 
-def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's error handler: the same envelope, without internal details."""
+def _method_of(scope: Scope) -> str:
+    """The client's method. `client_connection` turns HEAD into GET."""
+    return "HEAD" if IS_HEAD in scope else str(scope.get("method"))
+
+
+def answer_error(
+    request: Request[Any, Any, Any],
+    error: Exception,
+    *,
+    body_of: Callable[[RouterError], bytes] = envelope,
+) -> Response[bytes]:
+    """Litestar's error handler: the same envelope, without internal details.
+
+    Args:
+        body_of: the body of an error in the form of another API.
+    """
     known = _translate(request, error)
     if isinstance(known, InternalError):
         logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     headers = {name.decode(): value.decode() for name, value in known.headers}
     return Response(
-        envelope(known),
+        body_of(known),
         status_code=known.status,
         media_type=MediaType.JSON,
         headers=headers | {"x-request-id": new_request_id()},

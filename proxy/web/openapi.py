@@ -123,6 +123,61 @@ _MESSAGES: Final = {
 }
 
 
+_STRINGS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_OPTIONS: Final = {"type": ["object", "null"]}
+# Ollama's API: path, method, summary, request body.
+_NATIVE: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+    "/api/chat": (
+        "post",
+        "Answer a conversation, in Ollama's form. The proxy chooses the tier.",
+        _request(
+            messages={
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["role"],
+                    "properties": {
+                        "role": {"type": "string"},
+                        "content": {"type": ["string", "null"]},
+                    },
+                },
+            },
+            stream=_STREAM,
+            options=_OPTIONS,
+        ),
+    ),
+    "/api/generate": (
+        "post",
+        "Answer a prompt, in Ollama's form. The proxy chooses the tier.",
+        _request(
+            prompt={"type": ["string", "null"]},
+            system={"type": ["string", "null"]},
+            stream=_STREAM,
+            options=_OPTIONS,
+        ),
+    ),
+    "/api/embed": (
+        "post",
+        "Create embeddings, in Ollama's form. The tier that serves the model answers.",
+        _request("input", input=_STRINGS),
+    ),
+    "/api/embeddings": (
+        "post",
+        "Create one embedding, in Ollama's older form.",
+        _request(prompt={"type": "string"}),
+    ),
+    "/api/tags": ("get", "List auto, local, cloud and the local models.", None),
+    "/api/show": ("post", "Describe a model.", _request()),
+    "/api/ps": ("get", "List the loaded local models.", None),
+    "/api/version": ("get", "Get the version of Ollama, or of its API that is spoken.", None),
+}
+_NATIVE_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
+}
+
+
 @cache
 def document() -> bytes:
     """The document, as JSON."""
@@ -145,6 +200,9 @@ def document() -> bytes:
         "get": _operation("Get one model."),
         "delete": _operation("Delete a fine-tuned model in the cloud."),
     }
+    for path, (method, summary, body) in _NATIVE.items():
+        streams = path in ("/api/chat", "/api/generate")
+        paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
@@ -176,7 +234,11 @@ def document() -> bytes:
             },
             "paths": paths,
             "components": {
-                "schemas": {"Error": _ERROR, "MessagesError": _MESSAGES_ERROR},
+                "schemas": {
+                    "Error": _ERROR,
+                    "MessagesError": _MESSAGES_ERROR,
+                    "NativeError": _NATIVE_ERROR,
+                },
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             },
             "security": [{"key": []}],
@@ -309,6 +371,18 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     ),
     "/api/jobs/{job_id}": (("after", {"type": "integer", "minimum": 0}),),
 }
+
+
+def _native_operation(summary: str, *, body: dict[str, Any] | None, stream: bool) -> dict[str, Any]:
+    """An operation of Ollama's API, which has its own errors, and lines as a stream."""
+    operation = _operation(summary, body=body)
+    if stream:
+        content = operation["responses"]["200"]["content"]
+        content["application/x-ndjson"] = {"schema": {"type": "string"}}
+    schema = {"schema": {"$ref": "#/components/schemas/NativeError"}}
+    for status in _ERRORS:
+        operation["responses"][status]["content"] = {"application/json": schema}
+    return operation
 
 
 def _operation(

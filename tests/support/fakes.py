@@ -109,6 +109,7 @@ class FakeUpstream:
             str, Answer | Callable[[Call], Answer]
         ]  # outside of /v1: Ollama's own endpoints
         self.calls: list[Call] = []
+        self.native_calls: list[Call] = []  # POST to those endpoints
         self.reset()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -131,6 +132,7 @@ class FakeUpstream:
         self.models = whole(b'{"object":"list","data":[]}')
         self.native = {}
         self.calls.clear()
+        self.native_calls.clear()
 
     @property
     def base_url(self) -> str:
@@ -173,6 +175,8 @@ class FakeUpstream:
                     async with self._arrival:
                         self.calls.append(call)
                         self._arrival.notify_all()
+                elif call.method == "POST":
+                    self.native_calls.append(call)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

@@ -55,6 +55,7 @@ async def test_unloaded_model_has_ollamas_default_context() -> None:
         frozenset({"completion", "json_schema", "logprobs"}),
         needs_adapting=True,
         tool_types=frozenset({"namespace", "web_search"}),
+        max_context_tokens=131072,
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
 
@@ -93,6 +94,7 @@ async def test_configured_capabilities_take_precedence() -> None:
         frozenset({"tools"}),
         needs_adapting=True,
         tool_types=frozenset({"namespace", "web_search"}),
+        max_context_tokens=131072,
     )
     assert configured_capabilities(tier(context_tokens=7)) == Capabilities(7)
 
@@ -117,7 +119,9 @@ async def test_old_ollama_reports_fewer_capabilities() -> None:
     capabilities = await detect_capabilities(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert capabilities == Capabilities(DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True)
+    assert capabilities == Capabilities(
+        DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True, max_context_tokens=131072
+    )
     detected = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
     assert detected is not None
     assert detected.capabilities == {"completion", "json_schema"}
