@@ -1,8 +1,9 @@
 """Simulated OpenAI and Ollama: what each would put on the wire for a request.
 
 The request determines the answer. Offered tools are called until there are results, two at a time
-unless one is required. A schema gets a valid value. All else is answered with `TEXT`. A word in the
-last prompt causes a fault:
+unless one is required; then the last one is called again, by which agents end. A schema gets a
+valid value. All else is answered with `TEXT`, in the form that an agent's prompt demands. A word in
+the last prompt causes a fault:
 
     BUSY     OpenAI's 503, for the first two requests with this prompt; with VERY, three
     FULL     Ollama's 503: its queue is full
@@ -29,6 +30,13 @@ WORDS: Final = ("2 + 2", " is 4,", " naïvely", " 🙂.")
 TEXT: Final = "".join(WORDS)
 CREATED: Final = 1_760_000_000
 CITIES: Final = ("Zürich", "Paris")
+# smolagents reports the results of tools in a user's message that begins with this.
+OBSERVATION: Final = "Observation:"
+# What agents demand of a text in their prompts, and the text in that form.
+FORMS: Final = {
+    "[[ ## completed ## ]]": ("[[ ## answer ## ]]\n", *WORDS, "\n\n[[ ## completed ## ]]"),  # DSPy
+    "<code>": ("<code>\nfinal_answer('", *WORDS, "')\n</code>"),  # smolagents
+}
 CRASHED: Final = event(error_json("The model has crashed."))
 # Headers of OpenAI's answers.
 OPENAI_HEADERS: Final = (
@@ -129,11 +137,12 @@ class Actor:
         if self._is_ollama and any(has_image(message) for message in messages):
             return self._refuse(400, "this model is missing data required for image input")
         offered = [tool["function"] for tool in body.get("tools") or () if "function" in tool]
-        answered = messages[-1]["role"] == "tool"
+        if messages[-1]["role"] == "tool" or prompt.startswith(OBSERVATION):
+            offered = offered[-1:] if body.get("tool_choice") == "required" else []
         schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
         if (body.get("response_format") or {}).get("type") == "json_object":
             schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        output = say(body, [] if answered else offered, schema)
+        output = say(body, offered, schema)
         if body.get("stream"):
             events = [event(chunk) for chunk in self._chunks(body, output)]
             return self._events(prompt, [*events, DONE], CRASHED, first=3)
@@ -411,7 +420,8 @@ def say(body: Json, offered: list[Json], schema: Json | None) -> Output:
         )
     if schema is not None:
         return Output(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
-    return Output(WORDS)
+    text = str(body.get("messages"))
+    return Output(next((words for demand, words in FORMS.items() if demand in text), WORDS))
 
 
 def example(schema: Json, text: str = CITIES[0], defs: Json | None = None) -> Any:

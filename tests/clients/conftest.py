@@ -36,6 +36,7 @@ collect_ignore.append("node")
 os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LANGSMITH_TRACING": "false",
+    "OPENAI_AGENTS_DISABLE_TRACING": "true",
     "DO_NOT_TRACK": "1",
 }
 
