@@ -2,8 +2,10 @@
 
 import json
 import urllib.request
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import tasks
 from pydantic import BaseModel
 
 LOCAL_MODEL, CLOUD_MODEL = "llama3.1:8b", "gpt-4o-mini"
@@ -62,6 +64,25 @@ class Stage:
     @property
     def tiers(self) -> list[str]:
         return [call.tier for call in self.calls]
+
+    def measure(self, ask: Callable[[str], object]) -> str:
+        """The requests that both tiers received for the easy tasks, and for the hard ones.
+
+        Args:
+            ask: what the client does for one task.
+
+        Returns:
+            local+cloud of the easy tasks / local+cloud of the hard ones, as `5+0 / 0+5`.
+        """
+        return " / ".join(self._count(ask, texts) for texts in (tasks.EASY, tasks.HARD))
+
+    def _count(self, ask: Callable[[str], object], texts: Iterable[str]) -> str:
+        self.forget()
+        for task in texts:
+            before = len(self.calls)
+            ask(task)
+            assert len(self.calls) > before, f"no tier received {task!r}"
+        return f"{self.tiers.count('local')}+{self.tiers.count('cloud')}"
 
     def forget(self) -> None:
         self._ask("DELETE", "/calls")
