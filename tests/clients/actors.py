@@ -1,9 +1,10 @@
 """Simulated OpenAI and Ollama: what each would put on the wire for a request.
 
 The request determines the answer. Offered tools are called until there are results, two at a time
-unless one is required; then the last one is called again, by which agents end. A schema gets a
-valid value. All else is answered with `TEXT`, in the form that an agent's prompt demands. A word in
-the last prompt causes a fault:
+unless one is required; then the last one is called again, by which agents end. An actor that does
+not call unasked calls only the tool that the last prompt names, as in `CALL shell {"command":
+"ls"}`. A schema gets a valid value. All else is answered with `TEXT`, in the form that an agent's
+prompt demands. A word in the last prompt causes a fault:
 
     BUSY     OpenAI's 503, for the first two requests with this prompt; with VERY, three
     FULL     Ollama's 503: its queue is full
@@ -15,6 +16,7 @@ the last prompt causes a fault:
 import base64
 import itertools
 import json
+import re
 import struct
 import traceback
 from collections import Counter
@@ -63,8 +65,9 @@ class Output:
 class Actor:
     """The behaviour of one upstream; `answer` is the script of a `FakeUpstream`."""
 
-    def __init__(self, *, needs_adapting: bool) -> None:
+    def __init__(self, *, needs_adapting: bool, calls_unasked: bool = True) -> None:
         self._is_ollama = needs_adapting
+        self._calls_unasked = calls_unasked
         self._ids = itertools.count(1)
         self._prompts: Counter[str] = Counter()
         self._responses: dict[str, tuple[Json, Any]] = {}
@@ -97,6 +100,14 @@ class Actor:
                 result = {"flagged": False, "categories": {}, "category_scores": {}}
                 return self._whole({"id": "modr-1", "model": "x", "results": [result]})
         return self._refuse(404, f"Invalid URL (POST {call.path})")
+
+    def _say(self, body: Json, offered: list[Json], schema: Json | None, *, prompt: str) -> Output:
+        if self._calls_unasked:
+            return say(body, offered, schema)
+        call = named_call(prompt)
+        if call is not None and any(tool["name"] == call[0] for tool in offered):
+            return Output(calls=[call])
+        return say(body, [], schema)
 
     def _refuse(self, status: int, message: str, code: str | None = None) -> Answer:
         error = error_json(message, kind="invalid_request_error", code=code)
@@ -142,7 +153,7 @@ class Actor:
         schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
         if (body.get("response_format") or {}).get("type") == "json_object":
             schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        output = say(body, offered, schema)
+        output = self._say(body, offered, schema, prompt=prompt)
         if body.get("stream"):
             events = [event(chunk) for chunk in self._chunks(body, output)]
             return self._events(prompt, [*events, DONE], CRASHED, first=3)
@@ -271,13 +282,13 @@ class Actor:
         offered = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
         answered = isinstance(given, list) and given[-1].get("type") == "function_call_output"
         form = (body.get("text") or {}).get("format") or {"type": "text"}
-        output = say(body, [] if answered else offered, form.get("schema"))
+        prompt = prompt_of(given)
+        output = self._say(body, [] if answered else offered, form.get("schema"), prompt=prompt)
         response = self._response(body, form)
         items = [self._message(output.text)] if output.words else []
         items += [self._function_call(*call) for call in output.calls]
         done = response | {"status": "completed", "output": items, "usage": self._tokens()}
         self._responses[response["id"]] = done, given
-        prompt = prompt_of(given)
         if body.get("stream"):
             events = [
                 typed_event(item | {"sequence_number": number})
@@ -422,6 +433,15 @@ def say(body: Json, offered: list[Json], schema: Json | None) -> Output:
         return Output(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
     text = str(body.get("messages"))
     return Output(next((words for demand, words in FORMS.items() if demand in text), WORDS))
+
+
+def named_call(prompt: str) -> tuple[str, str] | None:
+    """The tool call that a prompt names, as (name, arguments)."""
+    match = re.search(r"\bCALL (\w+) (?={)", prompt)
+    if match is None:
+        return None
+    _, end = json.JSONDecoder().raw_decode(prompt, match.end())
+    return match[1], prompt[match.end() : end]
 
 
 def example(schema: Json, text: str = CITIES[0], defs: Json | None = None) -> Any:

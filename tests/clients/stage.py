@@ -1,6 +1,7 @@
 """Run a command with proxies between scripted upstreams; exit with the command's status.
 
     PYTHONPATH=tests .venv/bin/python tests/clients/stage.py .venv-clients/bin/pytest …
+    … stage.py --local phi3:latest --calls named .venv/bin/pytest …
 
 Each proxy runs in its own process, with the shipped router model. Its local tier answers like
 Ollama, its cloud tier like OpenAI. There are two, because the local model differs:
@@ -18,6 +19,7 @@ variables with PHI3_ in front. STAGE_URL has these endpoints:
     GET    /v1/tasks            the tasks that each client is measured with: [easy, hard]
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -54,7 +56,8 @@ PHI3: Final = LocalModel("phi3:latest", ("completion",), 4096)
 class Stage:
     """Records the requests of both upstreams, and answers queries about them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, calls_unasked: bool) -> None:
+        self._calls_unasked = calls_unasked
         self._calls: list[tuple[str, Call]] = []
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -133,7 +136,7 @@ def _addresses(port: int) -> dict[str, str]:
     return {"OPENAI_BASE_URL": f"{url}/v1", "OLLAMA_HOST": url, "ANTHROPIC_BASE_URL": url}
 
 
-async def run(command: list[str]) -> int:
+async def run(command: list[str], *, local_model: str, calls_unasked: bool) -> int:
     """Run the command on the stage; return its exit status."""
     async with AsyncExitStack() as stack:
         queries, cloud = [await stack.enter_async_context(FakeUpstream()) for _ in range(2)]
@@ -167,5 +170,20 @@ async def run(command: list[str]) -> int:
         return status
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--local", choices=LOCAL, default=next(iter(LOCAL)), help="local model")
+    parser.add_argument(
+        "--calls",
+        choices=("offered", "named"),
+        default="offered",
+        help="which tools the models call: any that is offered, or the one that the prompt names",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    unasked = arguments.calls == "offered"
+    return asyncio.run(run(arguments.command, local_model=arguments.local, calls_unasked=unasked))
+
+
 if __name__ == "__main__":
-    sys.exit(asyncio.run(run(sys.argv[1:])))
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """smolagents: an agent that writes code, and one that calls tools."""
 
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from scene import CITIES, EASY, TEXT, Stage
@@ -13,7 +13,7 @@ class Weather(Tool):
 
     name = "weather"
     description = "Tell the weather of a city."
-    inputs = {"city": {"type": "string", "description": "The city."}}
+    inputs: ClassVar = {"city": {"type": "string", "description": "The city."}}
     output_type = "string"
 
     def forward(self, city: str) -> str:
