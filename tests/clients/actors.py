@@ -1,5 +1,7 @@
 """Simulated OpenAI and Ollama: what each would put on the wire for a request.
 
+Ollama answers on OpenAI's endpoints, on its own, and on Anthropic's (`ollama_wire`).
+
 The request determines the answer. Offered tools are called until there are results, two at a time
 unless one is required; then the last one is called again, by which agents end. An actor that does
 not call unasked calls only the tool that the last prompt names, as in `CALL shell {"command":
@@ -23,6 +25,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import ollama_wire
 
 from fakes import DONE, Answer, Call, End, Gate, Step, chunked, error_json, event, whole
 
@@ -96,6 +100,12 @@ class Actor:
                 return self._trouble(body["prompt"]) or self._complete(body)
             case "/embeddings":
                 return self._embed(body)
+            case "/messages" if self._is_ollama:
+                return self._messages(body)
+            case "/api/chat" | "/api/generate" if self._is_ollama:
+                return self._native(body)
+            case "/api/embed" if self._is_ollama:
+                return self._whole(ollama_wire.embed(body))
             case "/moderations" if not self._is_ollama:
                 result = {"flagged": False, "categories": {}, "category_scores": {}}
                 return self._whole({"id": "modr-1", "model": "x", "results": [result]})
@@ -129,7 +139,15 @@ class Actor:
             return whole(busy, status=503, headers=[("retry-after-ms", "1")])
         return None
 
-    def _events(self, prompt: str, events: list[bytes], error: bytes, *, first: int) -> Answer:
+    def _events(
+        self,
+        prompt: str,
+        events: list[bytes],
+        error: bytes,
+        *,
+        first: int,
+        content_type: str = "text/event-stream",
+    ) -> Answer:
         """A stream of these events; only of the `first` ones when the prompt causes a fault."""
         steps: list[Step] = list(events)
         if "HANG" in prompt:
@@ -138,7 +156,7 @@ class Actor:
             steps = [*events[:first], error]
         elif "VANISH" in prompt:
             steps = [*events[:first], End.RESET]
-        return chunked(*steps, headers=self._headers())
+        return chunked(*steps, headers=self._headers(), content_type=content_type)
 
     # ── /v1/chat/completions ──────────────────────────────────────────────────────────────────
 
@@ -396,6 +414,54 @@ class Actor:
                 yield {"type": "response.content_part.done", "part": part, **on}
             yield {"type": "response.output_item.done", "item": item, **at}
         yield {"type": "response.completed", "response": done}
+
+    # ── Ollama's own endpoints, and Anthropic's ───────────────────────────────────────────────
+
+    def _native(self, body: Json) -> Answer:
+        """Answer /api/chat and /api/generate, which stream unless told otherwise."""
+        messages = body.get("messages")
+        prompt = prompt_of(body["prompt"] if messages is None else messages)
+        if "FULL" in prompt:
+            return whole(b'{"error": "server busy, please try again."}', status=503)
+        offered = [tool["function"] for tool in body.get("tools") or ()]
+        if messages and messages[-1]["role"] == "tool":
+            offered = []
+        output = self._say({}, offered, ollama_wire.schema_of(body), prompt=prompt)
+        if messages is None:
+            lines = ollama_wire.generate(body, output.words)
+        else:
+            lines = ollama_wire.chat(body, output.words, output.calls)
+        if body.get("stream", True):
+            return self._events(
+                prompt,
+                [ollama_wire.line(data) for data in lines],
+                ollama_wire.CRASHED_LINE,
+                first=2,
+                content_type="application/x-ndjson",
+            )
+        return [Gate()] if "HANG" in prompt else self._whole(ollama_wire.joined(lines))
+
+    def _messages(self, body: Json) -> Answer:
+        """Answer Anthropic's /v1/messages."""
+        messages = body["messages"]
+        prompt = prompt_of(messages)
+        if "FULL" in prompt:
+            busy = ollama_wire.message_error("server busy", kind="overloaded_error")
+            return whole(json.dumps(busy).encode(), status=503)
+        offered = [
+            {"name": tool["name"], "parameters": tool["input_schema"]}
+            for tool in body.get("tools") or ()
+        ]
+        content = messages[-1]["content"]
+        if isinstance(content, list) and any(part["type"] == "tool_result" for part in content):
+            offered = []
+        output = self._say({}, offered, None, prompt=prompt)
+        answer = ollama_wire.message(body, output.words, output.calls)
+        if body.get("stream"):
+            crashed = typed_event(ollama_wire.message_error("The model has crashed."))
+            events = ollama_wire.message_events(answer, output.words)
+            return self._events(prompt, events, crashed, first=3)
+        return [Gate()] if "HANG" in prompt else self._whole(answer)
 
     def _about(self, method: str, what: str) -> Answer:
         """Answer requests about earlier responses, which only OpenAI stores."""

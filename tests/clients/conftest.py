@@ -28,6 +28,7 @@ NEEDS = {
     "test_ollama.py": "ollama",
     "test_pydantic_ai.py": "pydantic_ai",
     "test_smolagents.py": "smolagents",
+    "test_smolagents_tools.py": "smolagents",
 }
 collect_ignore = [name for name, package in NEEDS.items() if not importlib.util.find_spec(package)]
 collect_ignore.append("node")

@@ -1,12 +1,11 @@
 """DSPy: programs with its default adapter, which puts a frame around each question."""
 
-import asyncio
 import os
 from typing import Any
 
 import dspy
 from dspy.streaming import StreamListener
-from scene import EASY, TEXT, Stage
+from scene import EASY, TEXT, Stage, cancel_reading
 
 
 def lm(model: str) -> dspy.LM:
@@ -40,19 +39,9 @@ async def test_stream(tier: str) -> None:
 
 
 async def test_stream_cancelled_stops_the_upstream(stage: Stage, tier: str) -> None:
-    """The task that reads a stream is cancelled, as servers do when their client leaves."""
     program = dspy.streamify(dspy.Predict("question -> answer"), is_async_program=True)
-    begun = asyncio.Event()
-
-    async def read() -> None:
-        with dspy.context(lm=lm(tier)):
-            async for _ in program(question=f"HANG {EASY}"):
-                begun.set()
-
-    reading = asyncio.create_task(read())
-    await begun.wait()
-    reading.cancel()
-    await asyncio.wait([reading])
+    with dspy.context(lm=lm(tier)):
+        await cancel_reading(program(question=f"HANG {EASY}"))
     stage.wait_until_released()
 
 
