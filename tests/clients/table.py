@@ -70,6 +70,7 @@ CLIENTS: Final = (
     Client("LiteLLM", "litellm", "newest", "litellm"),
     Client("Ollama for Python", "ollama", "newest", "ollama"),
     Client("Ollama for JavaScript", "ollama", "node", "ollama"),
+    Client("Anthropic for Python", "anthropic", "newest", "anthropic"),
     Client("Instructor", "instructor", "older", "instructor"),
     Client("`llm`", "llm", "newest", "llm"),
     Client("curl", "", "newest", "curl"),
