@@ -55,6 +55,8 @@ class LocalModel(NamedTuple):
 
 
 LLAMA: Final = LocalModel("llama3.1:8b", ("completion", "tools"), 8192)
+# A further local model, which no tier is configured with.
+THINKER: Final = LocalModel("qwen3:4b", ("completion", "tools", "thinking"), 8192)
 QWEN: Final = LocalModel("qwen3:8b", ("completion", "tools"), 40960)
 PHI3: Final = LocalModel("phi3:latest", ("completion",), 4096)
 
@@ -70,8 +72,11 @@ class Stage:
     def play_local(self, upstream: FakeUpstream, model: LocalModel) -> None:
         """Make an upstream answer like an Ollama with a chat model."""
         upstream.answer = self._recorded("local", needs_adapting=True)
-        upstream.models = _listed(model.name, EMBEDDING_MODEL)
+        upstream.models = _listed(model.name, THINKER.name, EMBEDDING_MODEL)
         upstream.native = {path: _json(value) for path, value in _about(model).items()}
+        upstream.native["/api/show"] = lambda call: _show(
+            THINKER if call.json.get("model") == THINKER.name else model
+        )
         upstream.native |= dict.fromkeys(NATIVE_PATHS, upstream.answer)
 
     def play_cloud(self, upstream: FakeUpstream) -> None:
@@ -120,17 +125,19 @@ def _about(model: LocalModel) -> dict[str, Any]:
     """What Ollama's own endpoints tell of its chat model, by path."""
     return {
         "/api/version": {"version": "0.33.0"},
-        "/api/show": {
-            "capabilities": model.capabilities,
-            "model_info": {"llama.context_length": 131072},
-        },
         "/api/ps": {
             "models": [{"name": model.name, "model": model.name, "context_length": model.context}],
         },
         "/api/tags": {
-            "models": [_tag(name) for name in (model.name, EMBEDDING_MODEL)],
+            "models": [_tag(name) for name in (model.name, THINKER.name, EMBEDDING_MODEL)],
         },
     }
+
+
+def _show(model: LocalModel) -> Answer:
+    """Ollama's answer about a model."""
+    context = {"llama.context_length": 131072}
+    return _json({"capabilities": model.capabilities, "model_info": context})
 
 
 def _tag(name: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ async def test_chat_asynchronous(stage: Stage) -> None:
 def test_chat_with_thoughts(client: Anthropic) -> None:
     thinking: Any = {"type": "enabled", "budget_tokens": 1024}
     message = client.messages.create(
-        model="local", max_tokens=2048, messages=user(EASY), thinking=thinking
+        model="qwen3:4b", max_tokens=2048, messages=user(EASY), thinking=thinking
     )
     assert [block.type for block in message.content] == ["thinking", "text"]
 

@@ -71,9 +71,14 @@ async def test_chat_asynchronous(stage: Stage, tier: str) -> None:
         assert (await client.chat(tier, user(EASY))).message.content == TEXT
 
 
-def test_chat_with_thoughts(client: Client) -> None:
-    message = client.chat("local", user(EASY), think=True).message
+def test_chat_with_thoughts(client: Client, stage: Stage) -> None:
+    message = client.chat("qwen3:4b", user(EASY), think=True).message
     assert (message.thinking, message.content) == ("I add both.", TEXT)
+    parts = list(client.chat("qwen3:4b", user(EASY), think=True, stream=True))
+    assert "".join(part.message.thinking or "" for part in parts) == "I add both."
+    # The tier's own model cannot think.
+    assert client.chat("auto", user(EASY), think="low").message.content == TEXT
+    assert (stage.calls[-1].tier, stage.calls[-1].body["reasoning_effort"]) == ("cloud", "low")
 
 
 def test_chat_generated_from_a_prompt(client: Client, stage: Stage, tier: str) -> None:
