@@ -6,6 +6,7 @@ starts with its feature, the name of its file with the client; `table.py` reads 
 
 import importlib.util
 import os
+from collections.abc import Callable
 
 import pytest
 from scene import Stage
@@ -13,13 +14,21 @@ from scene import Stage
 # Each of the two environments has the clients that are compatible with its OpenAI client. curl runs
 # in one of them only.
 NEEDS = {
+    "test_agents.py": "agents",
+    "test_anthropic.py": "anthropic",
     "test_curl.py": "langchain_openai",
+    "test_dspy.py": "dspy",
     "test_instructor.py": "instructor",
     "test_langchain.py": "langchain_openai",
+    "test_langchain_ollama.py": "langchain_ollama",
+    "test_langgraph.py": "langgraph",
     "test_litellm.py": "litellm",
     "test_llama_index.py": "llama_index",
     "test_llm.py": "llm",
+    "test_ollama.py": "ollama",
     "test_pydantic_ai.py": "pydantic_ai",
+    "test_smolagents.py": "smolagents",
+    "test_smolagents_tools.py": "smolagents",
 }
 collect_ignore = [name for name, package in NEEDS.items() if not importlib.util.find_spec(package)]
 collect_ignore.append("node")
@@ -28,6 +37,7 @@ collect_ignore.append("node")
 os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LANGSMITH_TRACING": "false",
+    "OPENAI_AGENTS_DISABLE_TRACING": "true",
     "DO_NOT_TRACK": "1",
 }
 
@@ -48,3 +58,22 @@ def base_url() -> str:
 def tier(request: pytest.FixtureRequest) -> str:
     """A tier, as the model name that a client sends."""
     return request.param
+
+
+@pytest.fixture
+def measure(
+    stage: Stage, record_property: Callable[[str, object], None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[str], object]], None]:
+    """A function that does the ten tasks with a client, with each local model in turn.
+
+    It gets what the client does for one task, and records the requests that reached the tiers for
+    the table. The client takes its address from the environment.
+    """
+
+    def do_tasks(ask: Callable[[str], object]) -> None:
+        record_property("saved", stage.measure(ask))
+        for name in [name for name in os.environ if name.startswith("PHI3_")]:
+            monkeypatch.setenv(name.removeprefix("PHI3_"), os.environ[name])
+        record_property("saved_phi3", stage.measure(ask))
+
+    return do_tasks

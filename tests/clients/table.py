@@ -5,7 +5,8 @@
     … table.py --check                           # compares it with README.md's, if it has one
 
 The name of the file (or suite) is the client, and the first word of a test's name is the feature. A
-feature works when all of its tests passed. Versions are the pinned ones.
+feature works when all of its tests passed. The tests named `saved` measure what a client saves with
+each local model of the stage. Versions are the pinned ones.
 """
 
 import argparse
@@ -33,6 +34,8 @@ FEATURES: Final = {
     "embeddings": "embeddings",
     "errors": "errors",
 }
+# The columns of `saved`, by what the tests call them.
+SAVED: Final = {"saved": "saved", "saved_phi3": "saved, phi3"}
 
 
 class Client(NamedTuple):
@@ -56,25 +59,41 @@ CLIENTS: Final = (
         "@ai-sdk/openai-compatible",
     ),
     Client("LangChain, `ChatOpenAI`", "langchain-openai", "newest", "langchain"),
+    Client("LangChain, `ChatOllama`", "langchain-ollama", "newest", "langchain_ollama"),
+    Client("LangGraph, `ChatOpenAI`", "langgraph", "newest", "langgraph"),
     Client("LlamaIndex, `OpenAILike`", "llama-index-llms-openai-like", "older", "llama_index"),
     Client("Pydantic AI", "pydantic-ai-slim", "newest", "pydantic_ai"),
+    Client("OpenAI Agents SDK", "openai-agents", "newest", "agents"),
+    Client("smolagents, `CodeAgent`", "smolagents", "newest", "smolagents"),
+    Client("smolagents, `ToolCallingAgent`", "smolagents", "newest", "smolagents_tools"),
+    Client("DSPy", "dspy", "newest", "dspy"),
     Client("LiteLLM", "litellm", "newest", "litellm"),
+    Client("Ollama for Python", "ollama", "newest", "ollama"),
+    Client("Ollama for JavaScript", "ollama", "node", "ollama"),
+    Client("Anthropic for Python", "anthropic", "newest", "anthropic"),
     Client("Instructor", "instructor", "older", "instructor"),
     Client("`llm`", "llm", "newest", "llm"),
     Client("curl", "", "newest", "curl"),
 )
 _NOT_PASSED: Final = {"failure", "error", "skipped"}
+_MEASUREMENT: Final = re.compile(r"\s*(\w+): (\d.*\d)\s*")
 PINS: Final = {"newest": "requirements.in", "older": "requirements-older.in"}
 
 
-def read_outcomes(run: str) -> dict[tuple[str, str], list[bool]]:
-    """The results of the tests by (suite, feature)."""
-    outcomes = defaultdict(list)
-    root = ET.parse(OUTCOMES / f"{run}.xml").getroot()
-    for suite, name, case in _cases(root, ""):
-        feature = re.split(r"[^a-z]", name)[0]
-        outcomes[suite, feature].append(not any(child.tag in _NOT_PASSED for child in case))
-    return outcomes
+class Outcomes:
+    """The outcomes of a test run."""
+
+    def __init__(self, run: str) -> None:
+        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+        root = ET.parse(OUTCOMES / f"{run}.xml", parser).getroot()
+        # The results of the tests by (suite, feature).
+        self.passed: dict[tuple[str, str], list[bool]] = defaultdict(list)
+        for suite, name, case in _cases(root, ""):
+            feature = re.split(r"[^a-z]", name)[0]
+            is_passed = not any(child.tag in _NOT_PASSED for child in case)
+            self.passed[suite, feature].append(is_passed)
+        # The measurements by (suite, name).
+        self.saved = {(suite, name): value for suite, name, value in _measurements(root)}
 
 
 def _cases(element: ET.Element, suite: str) -> Iterator[tuple[str, str, ET.Element]]:
@@ -89,6 +108,17 @@ def _cases(element: ET.Element, suite: str) -> Iterator[tuple[str, str, ET.Eleme
             yield suite, name, child
 
 
+def _measurements(root: ET.Element) -> Iterator[tuple[str, str, str]]:
+    """All measurements with suite and name: pytest has properties, Node's runner comments."""
+    for suite, _, case in _cases(root, ""):
+        for item in case.iter("property"):
+            yield suite, item.get("name", ""), item.get("value", "")
+    for element in root.iter("testsuite"):
+        for child in element:
+            if child.tag is ET.Comment and (match := _MEASUREMENT.fullmatch(child.text or "")):
+                yield element.get("name", ""), match[1], match[2]
+
+
 def version_of(client: Client) -> str:
     if client.run == "node":
         package = json.loads((HERE / "node" / "package.json").read_text(encoding="utf-8"))
@@ -101,17 +131,20 @@ def version_of(client: Client) -> str:
 
 def make_table() -> str:
     """The Markdown table. Raises AssertionError for a client without tests."""
-    outcomes = {run: read_outcomes(run) for run in ("newest", "older", "node")}
+    runs = {run: Outcomes(run) for run in ("newest", "older", "node")}
+    columns = [*FEATURES.values(), *SAVED.values()]
     lines = [
-        "| client | version | " + " | ".join(FEATURES.values()) + " |",
-        "|---|---|" + ":-:|" * len(FEATURES),
+        "| client | version | " + " | ".join(columns) + " |",
+        "|---|---|" + ":-:|" * len(columns),
     ]
     for client in CLIENTS:
+        outcomes = runs[client.run]
         cells = []
         for feature in FEATURES:
-            passed = outcomes[client.run].get((client.suite, feature))
+            passed = outcomes.passed.get((client.suite, feature))
             cells.append("" if passed is None else "✓" if all(passed) else "✗")
         assert any(cells), f"{client.title} was not tested"
+        cells += [outcomes.saved.get((client.suite, name), "") for name in SAVED]
         version = version_of(client) if client.package else ""
         lines.append(f"| {client.title} | {version} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

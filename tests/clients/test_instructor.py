@@ -6,6 +6,7 @@ from typing import Any
 import instructor
 import pytest
 from openai import OpenAI
+from pydantic import BaseModel
 from scene import EASY, HARD, REPORT, TEXT, Report, Stage
 
 MESSAGES: Any = [{"role": "user", "content": EASY}]
@@ -49,3 +50,21 @@ def test_structured(client: Any, stage: Stage, mode: Any) -> None:
     assert completion.usage.total_tokens == 29
     # Ollama does not support required tools.
     assert stage.call.tier == ("cloud" if mode is instructor.Mode.TOOLS else "local")
+
+
+class Reply(BaseModel):
+    """A reply to the user."""
+
+    text: str
+
+
+def test_saved(measure: Any) -> None:
+    def ask(task: str) -> None:
+        with OpenAI(max_retries=0) as client:
+            instructor.from_openai(client).chat.completions.create(
+                model="auto",
+                messages=[{"role": "user", "content": task}],
+                response_model=Reply,
+            )
+
+    measure(ask)

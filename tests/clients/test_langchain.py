@@ -90,3 +90,7 @@ def test_embeddings(stage: Stage) -> None:
     model = OpenAIEmbeddings(model="text-embedding-3-small", check_embedding_ctx_length=False)
     assert model.embed_documents(["a", "b"]) == [[0.25, -0.5, 0.125]] * 2
     assert stage.call.tier == "cloud"
+
+
+def test_saved(measure: Any) -> None:
+    measure(lambda task: ChatOpenAI(model="auto").invoke(task))

@@ -87,3 +87,10 @@ def test_errors_within_a_stream() -> None:
     )
     with pytest.raises(openai.APIError):
         list(stream)
+
+
+def test_saved(measure: Any) -> None:
+    def ask(task: str) -> None:
+        litellm.completion(model="openai/auto", messages=[{"role": "user", "content": task}])
+
+    measure(ask)

@@ -84,3 +84,7 @@ def test_completions(stage: Stage, tier: str) -> None:
     )
     assert model.complete(EASY).text == TEXT
     assert stage.call.path == "/v1/completions"
+
+
+def test_saved(measure: Any) -> None:
+    measure(lambda task: llm("auto").complete(task))

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from llm import get_model
 from scene import EASY, TEXT, Stage
 
 COMMAND = Path(sys.executable).with_name("llm")
@@ -26,8 +28,13 @@ MODELS = """
 
 @pytest.fixture
 def folder(tmp_path: Path, base_url: str) -> Path:
-    (tmp_path / "extra-openai-models.yaml").write_text(MODELS.format(base_url=base_url))
-    return tmp_path
+    return configure(tmp_path, base_url)
+
+
+def configure(folder: Path, base_url: str) -> Path:
+    """Write the models of `llm` into its folder."""
+    (folder / "extra-openai-models.yaml").write_text(MODELS.format(base_url=base_url))
+    return folder
 
 
 def llm(folder: Path, *arguments: str) -> str:
@@ -73,3 +80,14 @@ def test_tools(folder: Path, stage: Stage) -> None:
 def test_structured(folder: Path) -> None:
     answer = llm(folder, "-m", "router", "--schema", "city, degrees float", EASY)
     assert json.loads(answer) == {"city": "Zürich", "degrees": 21.5}
+
+
+def test_saved(tmp_path: Path, measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, because a start of the command takes a second."""
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+
+    def ask(task: str) -> None:
+        configure(tmp_path, os.environ["OPENAI_BASE_URL"])
+        get_model("router").prompt(task, key="unused").text()
+
+    measure(ask)

@@ -522,3 +522,14 @@ def test_errors_of_an_invalid_request(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="auto", input="x", previous_response_id="resp_unknown")
     assert caught.value.code == "previous_response_not_found"  # from the cloud
+
+
+# ── The ten tasks ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_saved(measure: Any) -> None:
+    def ask(task: str) -> None:
+        with OpenAI() as client:
+            client.chat.completions.create(model="auto", messages=user_message(task))
+
+    measure(ask)

@@ -44,3 +44,7 @@ async def test_responses(stage: Stage, tier: str) -> None:
     assert {call.path for call in stage.calls} == {"/v1/responses"}
     typed: Any = Agent(OpenAIResponsesModel(tier), output_type=NativeOutput(Report))
     assert (await typed.run(EASY)).output == REPORT
+
+
+def test_saved(measure: Any) -> None:
+    measure(lambda task: Agent(OpenAIChatModel("auto")).run_sync(task))

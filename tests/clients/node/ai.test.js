@@ -7,17 +7,20 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { z } from "zod";
 import { CITIES, EASY, HARD, REPORT, Report, TEXT, TIERS } from "./stage.js";
-import { calls, released, tiers } from "./stage.js";
+import { calls, measure, released, tiers } from "./stage.js";
 
-const baseURL = process.env.OPENAI_BASE_URL;
-const openai = createOpenAI({ baseURL, apiKey: "unused" });
-const compatible = createOpenAICompatible({
-  name: "router",
-  baseURL,
-  apiKey: "unused",
-  includeUsage: true,
-  supportsStructuredOutputs: true,
-});
+const makeOpenAI = () =>
+  createOpenAI({ baseURL: process.env.OPENAI_BASE_URL, apiKey: "unused" });
+const makeCompatible = () =>
+  createOpenAICompatible({
+    name: "router",
+    baseURL: process.env.OPENAI_BASE_URL,
+    apiKey: "unused",
+    includeUsage: true,
+    supportsStructuredOutputs: true,
+  });
+const openai = makeOpenAI();
+const compatible = makeCompatible();
 
 const weather = tool({
   description: "Tell the weather of a city.",
@@ -26,8 +29,17 @@ const weather = tool({
 });
 
 const KINDS = {
-  "@ai-sdk/openai": { chat: openai.chat, responses: openai.responses, other: openai },
-  "@ai-sdk/openai-compatible": { chat: compatible.chatModel, other: compatible },
+  "@ai-sdk/openai": {
+    make: makeOpenAI,
+    chat: openai.chat,
+    responses: openai.responses,
+    other: openai,
+  },
+  "@ai-sdk/openai-compatible": {
+    make: makeCompatible,
+    chat: compatible.chatModel,
+    other: compatible,
+  },
 };
 
 for (const [name, provider] of Object.entries(KINDS)) {
@@ -43,6 +55,9 @@ for (const [name, provider] of Object.entries(KINDS)) {
       }
       assert.deepEqual(await tiers(), TIERS);
     });
+
+    test("saved", (t) =>
+      measure(t, (prompt) => generateText({ model: provider.make()("auto"), prompt })));
 
     test("embeddings", async () => {
       const model = provider.other.embeddingModel("text-embedding-3-small");

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { CITIES, EASY, HARD, LOCAL_MODEL, REPORT, Report, TEXT, TIERS } from "./stage.js";
-import { calls, released, tiers } from "./stage.js";
+import { calls, measure, released, tiers } from "./stage.js";
 
 const client = new OpenAI({ maxRetries: 0 }); // the address is in the environment
 const asked = (content) => [{ role: "user", content }];
@@ -29,6 +29,11 @@ describe("openai", () => {
     }
     assert.deepEqual(await tiers(), TIERS);
   });
+
+  test("saved", (t) =>
+    measure(t, (task) =>
+      new OpenAI().chat.completions.create({ model: "auto", messages: asked(task) }),
+    ));
 
   test("chat shows the router's headers", async () => {
     const { data, response, request_id } = await client.chat.completions

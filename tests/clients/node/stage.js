@@ -1,6 +1,7 @@
 // Shared by the tests: requests, expected answers, and the calls of the upstreams. The tests run on
 // the stage (../stage.py). The name of a test starts with its feature.
 
+import assert from "node:assert/strict";
 import { beforeEach } from "node:test";
 import { z } from "zod";
 
@@ -29,4 +30,32 @@ export const tiers = async () => (await calls()).map((call) => call.tier);
 // Wait until the proxy has closed a request.
 export const released = (number = 0) => behind("GET", `/calls/${number}/closed`);
 
-beforeEach(() => behind("DELETE", "/calls"));
+const forget = () => behind("DELETE", "/calls");
+
+// Do the ten tasks with a client, with each local model in turn, and report the requests that
+// reached the tiers: local+cloud of the easy tasks / local+cloud of the hard ones. `ask` does one
+// task; the client takes its address from the environment.
+export async function measure(test, ask) {
+  const before = { ...process.env };
+  test.diagnostic(`saved: ${await count(ask)}`);
+  for (const [name, value] of Object.entries(before))
+    if (name.startsWith("PHI3_")) process.env[name.slice("PHI3_".length)] = value;
+  test.diagnostic(`saved_phi3: ${await count(ask)}`);
+  Object.assign(process.env, before);
+}
+
+async function count(ask) {
+  const counts = [];
+  for (const tasks of await behind("GET", "/tasks")) {
+    await forget();
+    for (const [index, task] of tasks.entries()) {
+      await ask(task);
+      assert.ok((await calls()).length > index, `no tier received ${task}`);
+    }
+    const reached = await tiers();
+    counts.push(TIERS.map((tier) => reached.filter((name) => name === tier).length).join("+"));
+  }
+  return counts.join(" / ");
+}
+
+beforeEach(forget);
