@@ -33,6 +33,7 @@ from proxy.protocol.responses import (
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
+from router_model.task import new_chars
 from router_model.value import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:  # it needs the call
@@ -271,12 +272,9 @@ class Call:
         return next((text for role, text in reversed(turns) if role == "user"), "")
 
     @property
-    def input_tokens(self) -> float:
-        """The tokens of the prompt, if they were counted; else estimated from its length."""
-        if self.counted_tokens is not None:
-            return self.counted_tokens
-        chars = sum(len(text) for _, text in self.record.turns or ()) + self.request.tool_chars
-        return chars / CHARS_PER_TOKEN
+    def new_tokens(self) -> float:
+        """The tokens of what is new in the request, about (`router_model.task.new_chars`)."""
+        return new_chars(self.record.turns or ()) / CHARS_PER_TOKEN
 
     def request_to(self, target: Target | None) -> RoutingRequest:
         """The request as a tier gets it."""

@@ -237,7 +237,7 @@ class DecisionMaker:
             )
             record.step("rule: %s", rule or "none matches")
         is_default = preference.target is None and preference.threshold is None and rule is None
-        tokens = None if preference.target is not None else call.input_tokens
+        tokens = None if preference.target is not None else call.new_tokens
         decision = await snapshot.router.decide(
             preference,
             turns,

@@ -134,7 +134,7 @@ class SecondLook:
         assert verifier is not None  # else there is no band
         assert decision.score is not None  # as it is in the band
         assert decision.threshold is not None
-        verdict = verifier.verify(decision.score, evidence, input_tokens=self._call.input_tokens)
+        verdict = verifier.verify(decision.score, evidence, input_tokens=self._call.new_tokens)
         record.evidence = evidence
         record.verified_score, record.verified_merit = verdict
         is_kept = verdict.merit >= decision.threshold
