@@ -78,13 +78,19 @@ def new_chars(turns: Turns) -> int:
     """The characters of what is new in a request: the turns since the last answer.
 
     Clients send instructions, tools and earlier turns again with every request, and providers bill
-    a repeated prefix at a reduced price. So these are no cost of the one answer.
+    a repeated prefix at a reduced price. So these are no cost of the one answer, and neither is the
+    context that a client puts around the task.
     """
-    size = 0
+    size = users = 0
     for role, text in reversed(turns):
         if role == "assistant" and size:
             break
-        if role not in ("assistant", "system", "developer"):
+        if role == "user" and users < _MAX_EXTRACTED:
+            whole = text if users else _without_reminder(text, turns)
+            read = _window(whole)
+            size += len(whole) - len(read) + len(_without_context(read))
+            users += 1
+        elif role not in ("assistant", "system", "developer"):
             size += len(text)
     return size
 
@@ -126,6 +132,8 @@ def _read(turns: Turns) -> tuple[list[_UserTurn], int, str | None]:
     for index in range(len(turns) - 1, max(-1, len(turns) - 1 - _MAX_TURNS), -1):
         role, text = turns[index]
         if role == "user":
+            if not users:
+                text = _without_reminder(text, turns)
             if not _window(text):
                 continue
             asked = turns[index - 1][1] if index and turns[index - 1][0] == "assistant" else None
@@ -348,6 +356,8 @@ def _task_of(text: str, *, context: Literal["keep", "drop"] = "keep") -> str:
         if bare or context == "drop":
             text = bare
     if len(text) > _MIN_FRAME_CHARS:
+        if text.startswith(_CREW_TASK):
+            text = text.removeprefix(_CREW_TASK).partition(_CREW_CRITERIA)[0].strip() or text
         text = _question_of_frame(text)
         text = _shorten_material(text)
     return text
@@ -360,6 +370,32 @@ def _window(text: str, chars: tuple[int, int] = _READ_CHARS) -> str:
     if len(text) <= sum(chars):
         return text
     return text[: chars[0]] + _GAP + text[-chars[1] :]
+
+
+def _without_reminder(text: str, turns: Turns) -> str:
+    """A turn without instructions at its end that the system prompt repeats, as aider's has."""
+    for role, system in turns[:_MAX_SYSTEM_TURNS]:
+        if role in ("system", "developer") and len(text) > _MIN_FRAME_CHARS:
+            bare = text.rstrip()
+            start = len(bare) - _common_end(bare, system.rstrip())
+            if start and bare[start - 1] != "\n":  # the rest of a line is none of it
+                line_end = bare.find("\n", start)
+                start = line_end if line_end >= 0 else len(bare)
+            if bare[:start].strip() and len(bare) - start >= _MIN_FRAME_CHARS:
+                return bare[:start].rstrip()
+    return text
+
+
+def _common_end(text: str, other: str) -> int:
+    """The number of characters at the end that two texts share, up to a limit."""
+    low, high = 0, min(len(text), len(other), sum(_READ_CHARS))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text.endswith(other[-middle:]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 # DSPy's adapters mark the fields of a request like this, and then ask for the fields of the answer.
@@ -382,6 +418,10 @@ def _values_of_fields(text: str) -> str:
             values.append(value.strip())
     return "\n".join(value for value in values if value) or text
 
+
+# CrewAI puts a task between these.
+_CREW_TASK: Final = "Current Task:"
+_CREW_CRITERIA: Final = "\nThis is the expected criteria for your final answer:"
 
 _TAG = re.compile(
     r"^[ \t]*<([A-Za-z][A-Za-z0-9]*(?:[_-][A-Za-z0-9]+)*)(?: [^<>\n]{0,200})?>", re.MULTILINE

@@ -31,6 +31,7 @@ HARD = (
     "Prove that every finite division ring is commutative, and say where finiteness is needed; "
     "then find an infinite division ring that is not."
 )
+RULES = "You MUST return whole files.\n" + "Each file begins with its name in a line.\n" * 5
 QUESTION = "Which river flows through Vienna?"
 PREAMBLE = (
     "We are setting up the context for our chat.\nToday is Tuesday.\nMy folder is /home/kim/garden."
@@ -64,11 +65,39 @@ MATERIAL = STORY[: task.MATERIAL_CHARS] + "…"
 
 # What is scored for a conversation.
 CASES: dict[str, tuple[Turns, str]] = {
-    # Marked fields.
+    # Frames of frameworks.
+    "a task between a crew's words": (
+        [
+            user(
+                f"\nCurrent Task: {QUESTION}\n\nThis is the expected criteria for your final "
+                "answer: A short answer\nyou MUST return the actual complete content as the final "
+                "answer, not a summary.\n\nProvide your complete response:"
+            )
+        ],
+        QUESTION,
+    ),
+    "a reminder of the instructions": (
+        [
+            ("system", f"Act as an expert.\n\n{RULES}\n"),
+            user("Change the greeting."),
+            assistant("Ok."),
+            user(f"{QUESTION}\n\n{RULES}\n\n"),
+        ],
+        f"Change the greeting.\n{QUESTION}",
+    ),
+    "a question that ends as the instructions do": (
+        [("system", f"Be kind. {QUESTION}"), user(f"Tell me: {QUESTION}")],
+        f"Tell me: {QUESTION}",
+    ),
+    "a line of which only the end is repeated": (
+        [("system", f"Be kind. {LONG_QUESTION}"), user(f"Tell me: {LONG_QUESTION}")],
+        f"Tell me: {LONG_QUESTION}".strip(),
+    ),
     "a question between marked fields": (
         [
             user(
-                f"[[ ## question ## ]]\n{QUESTION}\n\nRespond with the corresponding output fields, "
+                f"[[ ## question ## ]]\n{QUESTION}\n\n"
+                "Respond with the corresponding output fields, "
                 "starting with the field `[[ ## answer ## ]]`, and then ending with the marker."
             )
         ],
@@ -456,3 +485,24 @@ def test_text_is_bounded(part: str, size: int) -> None:
         for score_system in ("auto", "always"):
             scored = routing_text([("system", text), *turns[:index]], score_system=score_system)
             assert len(scored) <= 2_400
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [user(QUESTION)],
+        [("system", STORY), user(STORY), assistant(STORY), user(QUESTION)],
+        [("developer", RULES), user(f"{QUESTION}\n\n{RULES}")],
+        [user(f"<system-reminder>\n{STORY}\n</system-reminder>{QUESTION}")],
+        [("tool", QUESTION)],
+        [user(QUESTION), assistant(STORY)],
+    ],
+)
+def test_what_is_new_in_a_request(turns: Turns) -> None:
+    assert task.new_chars(turns) == len(QUESTION)
+
+
+def test_all_of_a_long_text_is_new() -> None:
+    turns: Turns = [user(f"<context>\n{QUESTION}\n</context>"), user("a" * 100_000)]
+    assert task.new_chars(turns) == 100_000
+    assert task.new_chars([]) == 0
