@@ -1,13 +1,16 @@
 """Run a command with proxies between scripted upstreams; exit with the command's status.
 
     PYTHONPATH=tests .venv/bin/python tests/clients/stage.py .venv-clients/bin/pytest …
-    … stage.py --local phi3:latest --calls named .venv/bin/pytest …
+    … stage.py --applications .venv/bin/pytest …
 
 Each proxy runs in its own process, with the shipped router model. Its local tier answers like
 Ollama, its cloud tier like OpenAI. There are two, because the local model differs:
 
     llama3.1:8b    has tools, and a context of 8,192 tokens
     phi3:latest    the default: has no tools, and a context of 4,096 tokens
+
+Applications send long prompts, and tools that no test may run unasked. With `--applications` the
+first model is qwen3:8b with 40,960 tokens, and the models call only tools that the prompt names.
 
 The environment of the command has the addresses of the first proxy in the variables that clients
 read (OPENAI_BASE_URL, OLLAMA_HOST and ANTHROPIC_BASE_URL), and those of the second in the same
@@ -50,6 +53,7 @@ class LocalModel(NamedTuple):
 
 
 LLAMA: Final = LocalModel("llama3.1:8b", ("completion", "tools"), 8192)
+QWEN: Final = LocalModel("qwen3:8b", ("completion", "tools"), 40960)
 PHI3: Final = LocalModel("phi3:latest", ("completion",), 4096)
 
 
@@ -63,16 +67,18 @@ class Stage:
 
     def play_local(self, upstream: FakeUpstream, model: LocalModel) -> None:
         """Make an upstream answer like an Ollama with a chat model."""
-        upstream.answer = self._recorded("local", Actor(needs_adapting=True))
+        upstream.answer = self._recorded("local", needs_adapting=True)
         upstream.models = _listed(model.name, EMBEDDING_MODEL)
         upstream.native = {path: _json(value) for path, value in _about(model).items()}
 
     def play_cloud(self, upstream: FakeUpstream) -> None:
         """Make an upstream answer like OpenAI."""
-        upstream.answer = self._recorded("cloud", Actor(needs_adapting=False))
+        upstream.answer = self._recorded("cloud", needs_adapting=False)
         upstream.models = _listed(*CLOUD_MODELS)
 
-    def _recorded(self, tier: str, actor: Actor) -> Callable[[Call], Answer]:
+    def _recorded(self, tier: str, *, needs_adapting: bool) -> Callable[[Call], Answer]:
+        actor = Actor(needs_adapting=needs_adapting, calls_unasked=self._calls_unasked)
+
         def answer(call: Call) -> Answer:
             self._calls.append((tier, call))
             return actor.answer(call)
@@ -136,15 +142,16 @@ def _addresses(port: int) -> dict[str, str]:
     return {"OPENAI_BASE_URL": f"{url}/v1", "OLLAMA_HOST": url, "ANTHROPIC_BASE_URL": url}
 
 
-async def run(command: list[str], *, local_model: str, calls_unasked: bool) -> int:
+async def run(command: list[str], *, applications: bool) -> int:
     """Run the command on the stage; return its exit status."""
+    models = (QWEN if applications else LLAMA, PHI3)
     async with AsyncExitStack() as stack:
         queries, cloud = [await stack.enter_async_context(FakeUpstream()) for _ in range(2)]
-        stage = Stage()
+        stage = Stage(calls_unasked=not applications)
         stage.play_cloud(cloud)
         queries.answer = stage.answer_query
         proxies: list[Served] = []
-        for model in (LLAMA, PHI3):
+        for model in models:
             local = await stack.enter_async_context(FakeUpstream())
             stage.play_local(local, model)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -172,17 +179,10 @@ async def run(command: list[str], *, local_model: str, calls_unasked: bool) -> i
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--local", choices=LOCAL, default=next(iter(LOCAL)), help="local model")
-    parser.add_argument(
-        "--calls",
-        choices=("offered", "named"),
-        default="offered",
-        help="which tools the models call: any that is offered, or the one that the prompt names",
-    )
+    parser.add_argument("--applications", action="store_true", help="long context, named tools")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    unasked = arguments.calls == "offered"
-    return asyncio.run(run(arguments.command, local_model=arguments.local, calls_unasked=unasked))
+    return asyncio.run(run(arguments.command, applications=arguments.applications))
 
 
 if __name__ == "__main__":
