@@ -290,6 +290,6 @@ $(APPS)/npm/.installed $(APPS)/promptfoo/.installed: $(APPS)/%/.installed: \
 		tests/apps/%/package.json tests/apps/%/package-lock.json $(APPS)/node/.installed
 	@mkdir -p $(@D)
 	cp tests/apps/$*/package.json tests/apps/$*/package-lock.json $(@D)
-	PATH=$(CURDIR)/$(APPS)/node/bin:$$PATH npm ci --prefix $(@D) --ignore-scripts --no-audit \
-		--no-fund $(if $(filter promptfoo,$*),--omit=optional)
+	PATH=$(CURDIR)/$(APPS)/node/bin:$$PATH npm ci --prefix $(@D) --no-audit --no-fund \
+		$(if $(filter promptfoo,$*),--omit=optional --ignore-scripts)
 	@touch $@

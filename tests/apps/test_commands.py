@@ -164,11 +164,9 @@ def test_saved(
     variant: str,
     saves: Callable[[Callable[[str], object]], Saved],
 ) -> None:
+    """Each task reaches a tier. `table.py` compares what was saved with the document."""
     if variant == "plain" and not command.saving:
         pytest.skip("The document shows no more than is needed to connect it.")
     application = made(command, folder, model_url, plain=variant == "plain")
 
-    saved = saves(lambda task: application.ask(task, *command.unattended))
-
-    assert saved.local + saved.cloud >= 10
-    print(f"SAVED {command.heading} {variant} {model_url}: {saved}")
+    saves(lambda task: application.ask(task, *command.unattended))

@@ -25,6 +25,7 @@ from driver import (
     wait_until,
 )
 from scene import TEXT, Stage
+from tasks import EASY
 
 from conftest import BASE_URLS
 
@@ -251,4 +252,6 @@ def test_saved(
         wait_for_calls(stage, CALLS)
 
     saved = saves(ask)
-    print(f"SAVED Open WebUI {variant} {local_model}: {saved}")
+
+    if variant == "shown":
+        assert (saved.easy, saved.hard) == (len(EASY), 0)
