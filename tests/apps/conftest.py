@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from driver import Saved, measure
@@ -61,9 +60,3 @@ def saves(
         return saved
 
     return do_tasks
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An empty folder for the application's files."""
-    return tmp_path

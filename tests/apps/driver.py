@@ -181,19 +181,17 @@ class Application:
 
 
 class Saved(NamedTuple):
-    """What an application saved on ten tasks.
+    """The tiers of the requests for the easy tasks, and for the hard ones.
 
-    `easy` and `hard` tasks were answered without a paid request. `local` and `cloud` are the
-    requests of each tier, those that the application adds included.
+    They include the requests that an application adds, such as one for a title.
     """
 
-    easy: int
-    hard: int
-    local: int
-    cloud: int
+    easy: list[str]
+    hard: list[str]
 
     def __str__(self) -> str:
-        return f"{self.easy} + {self.hard} ({self.local}:{self.cloud})"
+        """local+cloud of the easy tasks / local+cloud of the hard ones, as `5+0 / 0+5`."""
+        return " / ".join(f"{tiers.count('local')}+{tiers.count('cloud')}" for tiers in self)
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
@@ -202,21 +200,19 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def measure(ask: Callable[[str], object], stage: Stage) -> Saved:
-    """Do the ten tasks, easy and hard ones in turn, and count the requests of both tiers."""
-    easy, hard = [], []
+    """Do the ten tasks, easy and hard ones in turn, and list the tiers of the requests.
+
+    In turn, because a conversation that went to the cloud stays there: tasks of separate runs must
+    not be taken for one conversation.
+    """
+    saved = Saved([], [])
     for pair in zip(EASY, HARD, strict=True):
-        for tiers, task in zip((easy, hard), pair, strict=True):
+        for tiers, task in zip(saved, pair, strict=True):
             stage.forget()
             ask(task)
             assert stage.calls, f"no tier received {task!r}"
-            tiers.append(stage.tiers)
-    requests = [tier for tiers in (*easy, *hard) for tier in tiers]
-    return Saved(
-        easy=sum("cloud" not in tiers for tiers in easy),
-        hard=sum("cloud" not in tiers for tiers in hard),
-        local=requests.count("local"),
-        cloud=requests.count("cloud"),
-    )
+            tiers += stage.tiers
+    return saved
 
 
 def wait_for_calls(stage: Stage, number: int = 1) -> None:

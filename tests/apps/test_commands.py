@@ -112,8 +112,8 @@ each_with_tools = each_of(lambda command: command.reads)
 
 
 @each
-def test_chat(command: Command, folder: Path, base_url: str, stage: Stage) -> None:
-    application = made(command, folder, base_url)
+def test_chat(command: Command, tmp_path: Path, base_url: str, stage: Stage) -> None:
+    application = made(command, tmp_path, base_url)
 
     status, output = application.ask("Where is Zürich?", *command.unattended)
 
@@ -123,8 +123,8 @@ def test_chat(command: Command, folder: Path, base_url: str, stage: Stage) -> No
 
 
 @each_stream
-def test_stream(command: Command, folder: Path, base_url: str, stage: Stage) -> None:
-    application = made(command, folder, base_url)
+def test_stream(command: Command, tmp_path: Path, base_url: str, stage: Stage) -> None:
+    application = made(command, tmp_path, base_url)
 
     _, output = application.ask("Where is Zürich?", *command.unattended)
 
@@ -133,8 +133,8 @@ def test_stream(command: Command, folder: Path, base_url: str, stage: Stage) -> 
 
 
 @each_with_tools
-def test_tools(command: Command, folder: Path, base_url: str, stage: Stage) -> None:
-    application = made(command, folder, base_url)
+def test_tools(command: Command, tmp_path: Path, base_url: str, stage: Stage) -> None:
+    application = made(command, tmp_path, base_url)
     note = application.work / "note.txt"
     note.write_text(NOTE)
 
@@ -145,8 +145,8 @@ def test_tools(command: Command, folder: Path, base_url: str, stage: Stage) -> N
 
 
 @each
-def test_cancel(command: Command, folder: Path, base_url: str, stage: Stage) -> None:
-    application = made(command, folder, base_url)
+def test_cancel(command: Command, tmp_path: Path, base_url: str, stage: Stage) -> None:
+    application = made(command, tmp_path, base_url)
 
     with application.running("HANG please", *command.unattended) as process:
         wait_for_calls(stage)
@@ -159,7 +159,7 @@ def test_cancel(command: Command, folder: Path, base_url: str, stage: Stage) -> 
 @each
 def test_saved(
     command: Command,
-    folder: Path,
+    tmp_path: Path,
     model_url: str,
     variant: str,
     saves: Callable[[Callable[[str], object]], Saved],
@@ -167,6 +167,6 @@ def test_saved(
     """Each task reaches a tier. `table.py` compares what was saved with the document."""
     if variant == "plain" and not command.saving:
         pytest.skip("The document shows no more than is needed to connect it.")
-    application = made(command, folder, model_url, plain=variant == "plain")
+    application = made(command, tmp_path, model_url, plain=variant == "plain")
 
     saves(lambda task: application.ask(task, *command.unattended))
