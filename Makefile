@@ -197,7 +197,7 @@ lock-apps: $(VENV)/.dev $(APPS)/node/.installed  ## Release: update the versions
 			--output-file tests/apps/requirements-$$name.txt || exit 1; \
 	done
 	for name in npm promptfoo; do \
-		PATH=$(CURDIR)/$(APPS)/node/bin:$$PATH npm install --prefix tests/apps/$$name \
+		PATH=$(abspath $(APPS))/node/bin:$$PATH npm install --prefix tests/apps/$$name \
 			--package-lock-only || exit 1; \
 	done
 
@@ -285,11 +285,12 @@ $(APPS)/%/.installed: tests/apps/requirements-%.txt $(VENV)/.dev
 	$(VENV)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps -r $<
 	@touch $@
 
-# Codex and opencode are programs in optional packages; promptfoo's optional packages have 2 GB.
+# Not `npm ci`: it wants the programs of Codex and opencode for every platform in the lock. The
+# optional packages of promptfoo have 2 GB.
 $(APPS)/npm/.installed $(APPS)/promptfoo/.installed: $(APPS)/%/.installed: \
 		tests/apps/%/package.json tests/apps/%/package-lock.json $(APPS)/node/.installed
 	@mkdir -p $(@D)
 	cp tests/apps/$*/package.json tests/apps/$*/package-lock.json $(@D)
-	PATH=$(CURDIR)/$(APPS)/node/bin:$$PATH npm ci --prefix $(@D) --no-audit --no-fund \
-		$(if $(filter promptfoo,$*),--omit=optional --ignore-scripts)
+	PATH=$(abspath $(APPS))/node/bin:$$PATH npm install --prefix $(@D) --no-save --no-audit \
+		--no-fund $(if $(filter promptfoo,$*),--omit=optional --ignore-scripts)
 	@touch $@
