@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,6 +30,7 @@ QUESTION: Final = "What is the capital of France?"
 # For a start of an application, and a whole answer, on a busy machine.
 PATIENCE_SECONDS: Final = 120.0
 POLL_SECONDS: Final = 0.05
+INTERRUPTS: Final = 8
 
 # Nothing is asked of other servers than the proxy: updates, lists of models, telemetry.
 QUIET: Final = {
@@ -195,8 +196,16 @@ class Saved(NamedTuple):
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Press Ctrl-C, which a terminal sends to the whole process group."""
-    os.killpg(process.pid, signal.SIGINT)
+    """Press Ctrl-C, which a terminal sends to the whole process group, until the command ends.
+
+    CrewAI needs it twice. Raises AssertionError if it does not end.
+    """
+    for _ in range(INTERRUPTS):
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_SECONDS / INTERRUPTS)
+            return
+    raise AssertionError("it does not end")
 
 
 def measure(ask: Callable[[str], object], stage: Stage) -> Saved:
