@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from proxy.config import ApiKeyConfig
+from proxy.config import ApiKeyConfig, OptionalTools
 from proxy.errors import Forbidden, NotAuthenticated
 from proxy.record import DAY_SECONDS, key_hash
 
@@ -38,12 +38,14 @@ class Principal(NamedTuple):
 
     Attributes:
         is_admin: whether the key may see the requests of others and start jobs.
+        optional_tools: the key's own `routing.optional_tools`; None for that of all keys.
     """
 
     key_hash: str
     requests_per_minute: int | None = None
     cloud_usd_per_day: float | None = None
     is_admin: bool = False
+    optional_tools: OptionalTools | None = None
 
 
 class LoginLimiter:
@@ -258,6 +260,7 @@ def _known(config: ApiKeyConfig, *, is_only: bool) -> _Known:
             config.requests_per_minute,
             config.cloud_usd_per_day,
             is_only if config.admin is None else config.admin,
+            config.optional_tools,
         ),
     )
 

@@ -69,8 +69,9 @@ _BROWSER_PREFIXES: Final = ("access-control-", "cross-origin-", "sec-", "x-accel
 
 # What a request may need, as `RoutingRequest.needs` names it.
 NEEDS: Final = frozenset(
-    "tools tool_choice parallel_tool_calls custom_tools functions hosted_tools vision image_url "
-    "audio file state json_schema json_object reasoning_effort logprobs logit_bias n".split()
+    "tools tool_choice parallel_tool_calls custom_tools namespace functions hosted_tools "
+    "web_search vision image_url audio file state json_schema json_object reasoning_effort "
+    "logprobs logit_bias n".split()
 )
 # Of a rule: a header and a metric show it.
 _RULE_NAME: Final = re.compile(r"[!-~](?:[ -~]{0,58}[!-~])?")
@@ -91,6 +92,7 @@ Seconds = Annotated[float, Meta(gt=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(min_length=1)]
+OptionalTools = Literal["drop", "keep", "auto"]
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]  # RFC 9110, 5.6.2
 
 
@@ -101,6 +103,7 @@ class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     name: Name | None = None  # of the key in rules; it is no secret
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     cloud_usd_per_day: Dollars | None = None
+    optional_tools: OptionalTools | None = None  # default: that of routing
     admin: bool | None = None  # default: true for a single key, else false
 
 
@@ -113,6 +116,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     api_keys: tuple[ApiKeyConfig, ...] = ()
     allow_anonymous: bool = False
     shared_objects: Literal["admin", "all"] = "admin"
+    model_management: Literal["refuse", "admin"] = "refuse"
     cors_origins: tuple[Name, ...] = ()
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
@@ -248,10 +252,16 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     idle: Seconds | None = None
 
     def has(self, model: str) -> bool:
-        """Whether a pattern matches a name, with or without `openai/` or `ft:` in front of it."""
+        """Whether a pattern matches a name, with or without `openai/` or `ft:` in front of it.
+
+        Case is ignored.
+        """
+        model = model.lower()
         own_name = model.rpartition("/")[2].removeprefix("ft:")
         return any(
-            fnmatchcase(name, pattern) for pattern in self.names for name in (model, own_name)
+            fnmatchcase(name, pattern.lower())
+            for pattern in self.names
+            for name in (model, own_name)
         )
 
 
@@ -399,6 +409,8 @@ class RoutingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     unknown_models: Literal["cloud", "reject"] = "cloud"
     out_of_domain: Literal["cloud", "score", "local"] = "cloud"
     housekeeping: Literal["local", "score"] = "local"
+    optional_tools: OptionalTools = "auto"
+    local_tool_choice: Literal["strict", "lenient"] = "strict"
     score_system: Literal["auto", "never", "always"] = "auto"
     sticky: Literal["off", "escalate_only", "session"] = "escalate_only"
     fallback: bool = True
@@ -974,7 +986,7 @@ _YAML_NAMES = {
 # What messages never repeat: the values of these keys, and everything below them.
 _SECRET_PLACE = re.compile(
     r"(?:server\.api_keys(?:\[\d+\])?"
-    r"(?:\.(?:key|name|requests_per_minute|cloud_usd_per_day|admin)(?=$|[.\[]))?"
+    r"(?:\.(?:key|name|requests_per_minute|cloud_usd_per_day|optional_tools|admin)(?=$|[.\[]))?"
     r"|(?:upstreams\.[^.]*|judge)\.(?:api_key|headers|basic_auth)(?:\.(?:username|password)(?=$|[.\[]))?"
     r"|storage\.url)(?=$|[.\[])"
 )

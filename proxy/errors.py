@@ -10,15 +10,22 @@ from typing import Final
 
 import msgspec
 
+DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 _LISTING_SECONDS: Final = 5.0  # within which a started server's models are listed here
 
 
 class RouterError(Exception):
-    """Base of all errors that have an HTTP answer. `status` is its status code."""
+    """Base of all errors that have an HTTP answer. `status` is its status code.
+
+    Attributes:
+        is_permanent: whether a repeated request would fail in the same way. The clients of OpenAI
+            and Anthropic obey `x-should-retry`; by the status alone they would retry some of these.
+    """
 
     status = 500
     type = "server_error"
     code: str | None = None
+    is_permanent = False
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -30,7 +37,7 @@ class RouterError(Exception):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Additional response headers of this error."""
-        return []
+        return [DO_NOT_RETRY] if self.is_permanent else []
 
 
 class InvalidRequest(RouterError):
@@ -38,6 +45,26 @@ class InvalidRequest(RouterError):
 
     status = 400
     type = "invalid_request_error"
+    is_permanent = True
+
+
+class ContextExceeded(InvalidRequest):
+    """The prompt exceeds the context of the model that has to answer. All counts are tokens.
+
+    Attributes:
+        max_prompt: the most that a prompt may have, beside the room for the answer.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(self, *, prompt: int, room: int, context: int, param: str) -> None:
+        super().__init__(
+            f"This conversation has about {prompt} tokens. With {room} for the answer it exceeds "
+            f"the {context} tokens of the local model's context.",
+            param=param,
+        )
+        self.prompt = prompt
+        self.max_prompt = context - room
 
 
 class NotAuthenticated(RouterError):
@@ -45,11 +72,12 @@ class NotAuthenticated(RouterError):
 
     status = 401
     type = "invalid_request_error"
+    is_permanent = True
     code = "invalid_api_key"
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"www-authenticate", b"Bearer")]
+        return [*super().headers, (b"www-authenticate", b"Bearer")]
 
 
 class Forbidden(RouterError):
@@ -57,6 +85,7 @@ class Forbidden(RouterError):
 
     status = 403
     type = "invalid_request_error"
+    is_permanent = True
     code = "origin_not_allowed"
 
 
@@ -65,6 +94,21 @@ class NotFound(RouterError):
 
     status = 404
     type = "invalid_request_error"
+    is_permanent = True
+
+
+class LocalModelMissing(NotFound):
+    """The name can only mean a local model, or resembles one, and the local tier does not have it.
+
+    Attributes:
+        installs: the name under which Ollama may be able to install it.
+    """
+
+    code = "model_not_found"
+
+    def __init__(self, message: str, *, installs: str | None) -> None:
+        super().__init__(message, param="model")
+        self.installs = installs
 
 
 class MethodNotAllowed(RouterError):
@@ -72,6 +116,7 @@ class MethodNotAllowed(RouterError):
 
     status = 405
     type = "invalid_request_error"
+    is_permanent = True
     code = "method_not_allowed"
 
     def __init__(self, message: str, *, allow: str) -> None:
@@ -80,7 +125,7 @@ class MethodNotAllowed(RouterError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"allow", self.allow.encode())]
+        return [*super().headers, (b"allow", self.allow.encode())]
 
 
 class UnsupportedTransferCoding(RouterError):
@@ -88,6 +133,7 @@ class UnsupportedTransferCoding(RouterError):
 
     status = 501
     type = "invalid_request_error"
+    is_permanent = True
     code = "unsupported_transfer_encoding"
 
 
@@ -96,6 +142,7 @@ class UnsupportedVersion(RouterError):
 
     status = 505
     type = "invalid_request_error"
+    is_permanent = True
     code = "unsupported_http_version"
 
 
@@ -111,6 +158,7 @@ class BodyTooLarge(RouterError):
 
     status = 413
     type = "invalid_request_error"
+    is_permanent = True
     code = "body_too_large"
 
 
@@ -119,6 +167,7 @@ class UnsupportedEncoding(RouterError):
 
     status = 415
     type = "invalid_request_error"
+    is_permanent = True
     code = "unsupported_content_encoding"
 
 
@@ -147,7 +196,7 @@ class RateLimited(RouterError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [_retry_after(self.seconds)]
+        return [*super().headers, _retry_after(self.seconds)]
 
 
 class BudgetExhausted(RateLimited):
@@ -163,10 +212,7 @@ class BudgetSpent(BudgetExhausted):
 
     type = "insufficient_quota"
     code = "insufficient_quota"
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().headers, (b"x-should-retry", b"false")]
+    is_permanent = True
 
 
 class HeadTooLarge(RouterError):
@@ -174,6 +220,7 @@ class HeadTooLarge(RouterError):
 
     status = 431
     type = "invalid_request_error"
+    is_permanent = True
     code = "headers_too_large"
 
 
@@ -258,6 +305,8 @@ class UpstreamInterrupted(UpstreamError):
 class ResponseTooLarge(UpstreamInterrupted):
     """The answer exceeds the configured size. Another attempt would, too."""
 
+    is_permanent = True
+
 
 class NotAnAnswer(UpstreamInterrupted):
     """The tier answered with a success that is no answer, such as a login page or an empty body."""
@@ -266,9 +315,13 @@ class NotAnAnswer(UpstreamInterrupted):
 
 
 class UpstreamAuthError(UpstreamError):
-    """The tier rejected the configured API key. The client cannot fix this."""
+    """The tier rejected the configured API key. Only the operator can fix this.
+
+    It is no 401, which would tell the client that its own key is wrong.
+    """
 
     code = "upstream_auth"
+    is_permanent = True
 
 
 class UpstreamTimeout(UpstreamError):

@@ -155,7 +155,7 @@ class CallRecord:
     cloud_cost_usd: float | None = None
     saved_usd: float | None = None
     turns: list[tuple[str, str]] | None = None  # (role, text)
-    counted_tokens: int | None = None  # of the prompt; only near the context limit
+    counted_tokens: int | None = None  # of the local prompt; only near the context limit
     response: str | None = None
     finish_reason: str | None = None  # of a complete answer
     no_store: bool = False  # whether the client forbids storing its texts
@@ -173,6 +173,7 @@ class CallRecord:
     second_look_ms: float | None = None  # from sending the local request to the result
     trace: list[tuple[float, str]] | None = None  # (ms, step), if the client asks for it
     session_id: str | None = None
+    history_hash: str | None = None  # by which the conversation's next request finds the answer
     client_key_hash: str | None = None
 
     def __post_init__(self) -> None:

@@ -282,7 +282,7 @@ def fit_gain(
 
     Args:
         logits: [n, 2 or 3].
-        input_tokens: [n], of the whole requests.
+        input_tokens: [n], of what is new in the requests (`task.new_chars`).
         output_tokens: [n], of the cloud's answers; NaN where unknown.
         text_tokens: [n], of the scored texts, where they are not the whole requests
             (`value.text_tokens`).

@@ -1,9 +1,9 @@
 """Housekeeping requests: what a chat front end asks for itself, not for its user.
 
 Titles, tags, suggested follow-ups, search queries, completions of a half-typed message, summaries
-of the chat. They are easy, and frequent: a front end may send three for each chat. They are known
-by their structure: the first instruction asks for such a text, about a conversation, in a frame. A
-task that also wants a summary is a task.
+of the chat, a prompt for a picture of it, an emoji for a message. They are easy, and frequent: a
+front end may send three for each chat. They are known by their structure: the first instruction
+asks for such a text, about a conversation, in a frame. A task that also wants a summary is a task.
 
 Only the edges of the newest user turn and the start of the system prompt are read.
 """
@@ -19,7 +19,7 @@ _MAX_SYSTEM_TURNS: Final = 10
 _CHAT_WORDS: Final = ("chat", "conversation", "dialog", "discussion", "thread", "message")
 _VERB: Final = (
     r"(?:generate|create|write|provide|suggest|give|produce|come up with|propose|make|extract"
-    r"|return|determine|output)"
+    r"|return|determine|output|predict|choose|pick|select)"
 )
 # What is between verb and noun is a description of the text ("a concise, 3-5 word title"), not
 # another thing to be made ("a program that generates a title").
@@ -29,7 +29,10 @@ _BETWEEN: Final = (
 )
 _NOUN: Final = (
     r"(?:titles?|tags?|keywords?|follow-?up (?:questions?|prompts?|messages?|suggestions?)"
-    r"|search quer(?:y|ies)|summary|emojis?)"
+    r"|search quer(?:y|ies)|summary|emojis?"
+    r"|prompts? for (?:an?|am) image|image(?: generation)? prompts?"
+    r"|(?:messages?|questions|prompts|replies) (?:that )?(?:this|the) user"
+    r" (?:might|may|could|would|will|is likely to)(?: \w{1,12}){1,3} next)"
 )
 _REQUEST = re.compile(
     rf"(?<![^\n.,:;!)])[ \t*#\"-]{{0,6}}(?:please |your task is to |now |can you )?"
@@ -39,7 +42,9 @@ _REQUEST = re.compile(
     r"|analy[sz]e (?:the|this) (?:chat|conversation)[\w ]{0,20} (?:to determine|and provide)"
     r"|analy[sz]e if this message indicates a new conversation topic"
     r"|re(?:phrase|write) the follow[- ]?up"
-    r"|continue the text in [`<])"
+    r"|continue the text in [`<]"
+    r"|reflect (?:the )?(?:speaker|user|author|writer)['’]s[\w ]{1,40} (?:through|with|by|using)"
+    r" an?[\w ]{0,20} emoji)"
     r"|\byou are an? [\w ,-]{0,30}(?:title|tag|keyword|follow-?up (?:question|prompt|suggestion))s?"
     r"[ -](?:generator|generation)\b|\byou are an auto-?completion (?:system|assistant)",
     re.IGNORECASE,
@@ -48,7 +53,8 @@ _HISTORY = re.compile(
     r"<(?:chat|conversation|messages?|dialog(?:ue)?)(?:[_-]?history)?>|\bchat[ _]history\b[*]{0,2}:"
     r"|\b(?:conversation|chat|discussion|dialog(?:ue)?)\b[^\n:]{0,40}:[ \t]*$"
     r"|^[ \t#*]{0,6}(?:chat log|transcript|messages)\b[^\n:]{0,30}:[ \t*]*$"
-    r"|^[ \t*\"<]{0,4}(?:assistant|ai|bot|model)[*\"]{0,3}[:>]",
+    r"|^[ \t*\"<]{0,4}(?:assistant|ai|bot|model)[*\"]{0,3}[:>]"
+    r"|^[ \t#*]{0,6}message[ \t*]{0,3}:[ \t*]{0,3}```",
     re.IGNORECASE | re.MULTILINE,
 )
 # Behind the request: "a title for this conversation", not "a title for my chat app".

@@ -74,6 +74,21 @@ def is_small_talk(turns: Turns) -> bool:
     return _kind_of(_task_of(users[last].text), users[last].asked) is _SMALL_TALK
 
 
+def new_chars(turns: Turns) -> int:
+    """The characters of what is new in a request: the turns since the last answer.
+
+    Clients send instructions, tools and earlier turns again with every request, and providers bill
+    a repeated prefix at a reduced price. So these are no cost of the one answer.
+    """
+    size = 0
+    for role, text in reversed(turns):
+        if role == "assistant" and size:
+            break
+        if role not in ("assistant", "system", "developer"):
+            size += len(text)
+    return size
+
+
 class _UserTurn(NamedTuple):
     """A user's turn as it was sent.
 
@@ -326,6 +341,8 @@ def _task_of(text: str, *, context: Literal["keep", "drop"] = "keep") -> str:
         context: what becomes of a turn that is nothing but context.
     """
     text = _window(text, _READ_CHARS if context == "keep" else _READ_EARLIER_CHARS)
+    if text.startswith(_FIELD_START):
+        text = _values_of_fields(text)
     if "<" in text:
         bare = _without_context(text).strip()
         if bare or context == "drop":
@@ -343,6 +360,27 @@ def _window(text: str, chars: tuple[int, int] = _READ_CHARS) -> str:
     if len(text) <= sum(chars):
         return text
     return text[: chars[0]] + _GAP + text[-chars[1] :]
+
+
+# DSPy's adapters mark the fields of a request like this, and then ask for the fields of the answer.
+_FIELD_START: Final = "[[ ## "
+_FIELD = re.compile(r"^\[\[ ## (\w{1,60}) ## \]\][ \t]*$", re.MULTILINE)
+_FIELDS_END = re.compile(
+    r"\n\s*Respond with (?:the corresponding output fields|a JSON object)\b[^\n]*\Z"
+)
+
+
+def _values_of_fields(text: str) -> str:
+    """The values of the marked fields, the start of context first."""
+    end = _FIELDS_END.search(text)
+    _, *parts = _FIELD.split(text[: end.start()] if end else text)
+    values: list[str] = []
+    for name, value in zip(parts[::2], parts[1::2], strict=True):
+        if _is_context(name):
+            values.insert(0, _start(value.strip()))
+        else:
+            values.append(value.strip())
+    return "\n".join(value for value in values if value) or text
 
 
 _TAG = re.compile(

@@ -30,7 +30,7 @@ from proxy.config import (
 )
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.gateway.answer_checks import VERIFY_HEADER
-from proxy.gateway.conversations import SESSION_HEADER
+from proxy.gateway.history import SESSION_HEADER
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from proxy.routing.router import NO_STORE_HEADER, TARGET_HEADER, THRESHOLD_HEADER
 from proxy.server.app import Proxy

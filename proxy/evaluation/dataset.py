@@ -19,8 +19,9 @@ from router_model.label import is_ok
 from router_model.manifest import Calibration, Gain, Manifest
 from router_model.metrics import Floats
 from router_model.model import RouterModel
-from router_model.task import routing_text
+from router_model.task import new_chars, routing_text
 from router_model.value import (
+    CHARS_PER_TOKEN,
     UsdPerToken,
     expected_output_tokens,
     text_tokens,
@@ -38,8 +39,8 @@ class NotEnoughJudgements(Exception):
 class JudgedDataset(NamedTuple):
     """Judged requests of one pair of models, with the text to score. All in the same order.
 
-    `input_tokens` [n] are of the whole prompts, `text_tokens` [n] of the texts, `output_tokens` [n]
-    of the cloud's answers, NaN where unknown.
+    `input_tokens` [n] are of what was new in the requests, `text_tokens` [n] of the texts,
+    `output_tokens` [n] of the cloud's answers, NaN where unknown.
     """
 
     requests: list[JudgedRequest]
@@ -52,8 +53,8 @@ class JudgedDataset(NamedTuple):
 
     @property
     def input_tokens(self) -> Floats:
-        known = np.array([request.input_tokens for request in self.requests], dtype=float)
-        return np.where(np.isnan(known), self.text_tokens, known)
+        chars = [new_chars(request.turns or ()) for request in self.requests]
+        return np.array(chars, dtype=float) / CHARS_PER_TOKEN
 
     @property
     def output_tokens(self) -> Floats:

@@ -48,7 +48,6 @@ class JudgedRequest(NamedTuple):
         turns: None if no readable prompt is stored (`storage.prompts`).
         cloud_cost_usd: the actual or estimated cost of the cloud's answer.
         weight: the inverse of the sampling probability.
-        input_tokens: of the prompt.
         cloud_output_tokens: of the cloud's answer, reported or estimated from its text.
         evidence: of the local answer; None without a second look.
     """
@@ -63,7 +62,6 @@ class JudgedRequest(NamedTuple):
     cloud_cost_usd: float | None
     created_at: float
     weight: float
-    input_tokens: int | None = None
     cloud_output_tokens: float | None = None
     evidence: Evidence | None = None
 
@@ -188,7 +186,6 @@ class QualityQueries(Queries):
                 peewee.fn.AVG(of("cloud", Judgement.score)).alias("cloud_score"),
                 Request.cloud_cost_usd,
                 Request.created_at,
-                Request.input_tokens,
                 peewee.fn.MAX(peewee.Case(None, ((is_cloud, Request.output_tokens),), estimated)),
                 peewee.fn.MAX(Sample.propensity),
                 # That of the request may be of another local answer, which was rejected.
@@ -208,12 +205,11 @@ class QualityQueries(Queries):
                     parse_turns(prompt),
                     *rest,
                     _weight(propensity),
-                    given,
                     written,
                     Evidence.from_json(evidence),
                 )
             )
-            for key, prompt, *rest, given, written, propensity, evidence in self._rows(query)
+            for key, prompt, *rest, written, propensity, evidence in self._rows(query)
         ]
 
     def rated_requests(self, since: float = 0.0) -> list[RatedRequest]:

@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from proxy.gateway.call import Call, LocalRefusal, upstream_body
-from proxy.gateway.failover import Failure
+from proxy.gateway.failover import AMBIGUOUS, Failure
 from proxy.gateway.large_bodies import run_large
+from proxy.gateway.optional_tools import drop_refused_tools
 from proxy.gateway.relay import CompleteResponse, StreamStart
 from proxy.protocol import Fields
 from proxy.protocol.refusals import RENAMED, USAGE_FIELD, RefusedField, read_refusal
@@ -52,12 +53,15 @@ class Adaptation:
         self._call = call
         self._target = target
         self._model = model
-        self._path = call.endpoint.path
+        wire = call.wire(target)
+        self._path = wire.path
+        self._is_native = wire.native is not None  # it is sent as the client wrote it
         self._learned = call.snapshot.upstreams[target].learned
         self._may_change = call.record.reason is not Reason.FORCED
         self._refused: list[RefusedField] = []
         self._asks_for_usage = self._asks_for_logprobs = True
         self._left = MAX_ADAPTATIONS
+        self._refuses_tools = False
         self._body = b""
 
     def body(self, change: Callable[[Fields], None] | None) -> bytes:
@@ -90,7 +94,9 @@ class Adaptation:
         if start.error is None:
             self._note_success(start)
             return True
-        if status not in _STATUSES or not self._left:
+        if await self._drops_tools(status, start.error):
+            return False
+        if status not in _STATUSES or not self._left or self._is_native:
             return True
         self._left -= 1
         sent, given = await run_large(len(self._body) + len(self._call.body), self._read_fields)
@@ -115,6 +121,23 @@ class Adaptation:
             return False
         is_explained = failure is not None and failure.why != "refused"
         return is_explained or not (has_own_usage and self._withdraw_usage())
+
+    async def _drops_tools(self, status: int, error: bytes) -> bool:
+        """Whether the local server refuses tools, or the length with them, and needs none.
+
+        What the server of a tier says of them also comes with a status for its own errors.
+        """
+        if self._target is not Target.LOCAL or status not in _STATUSES | AMBIGUOUS:
+            return False
+        refusal = read_refusal(error)
+        refuses_tools = bool(refusal.features_among(["tools"]))
+        if not (refuses_tools or refusal.is_about_length):
+            return False
+        is_forced = self._call.record.reason is Reason.FORCED
+        if not await drop_refused_tools(self._call, is_forced=is_forced):
+            return False
+        self._refuses_tools = refuses_tools
+        return True
 
     def _read_fields(self) -> tuple[Fields, Fields]:
         """The fields as they were sent, and as the client gave them."""
@@ -150,8 +173,10 @@ class Adaptation:
             self._note_field(field)
         if not self._asks_for_logprobs and self._learned.note_feature(self._model, "logprobs"):
             _log_closed(self._model, "log-probabilities")
+        if self._refuses_tools and self._learned.note_feature(self._model, "tools"):
+            _log_closed(self._model, "tools")
         if self._target is Target.LOCAL:
-            features = features_of(call.request, call.record.turns or ())
+            features = features_of(call.request_to(Target.LOCAL), call.record.turns or ())
             self._learned.note_supported(self._model, features)
 
     def _note_field(self, field: RefusedField) -> None:
@@ -173,11 +198,11 @@ async def read_local_refusal(
     if start is None or start.error is None:
         return None
     assert call.record.model is not None  # it has answered
-    refusal = read_refusal(start.error)
+    refusal, request = read_refusal(start.error), call.request_to(Target.LOCAL)
     if refusal.is_about_length:
-        tokens = await limits.measure(call.request, call.record)
+        tokens = await limits.measure(request, call.record)
         return LocalRefusal(call.record.model, tokens=tokens) if tokens >= MIN_TOKENS else None
-    features = refusal.features_among(features_of(call.request, call.record.turns or ()))
+    features = refusal.features_among(features_of(request, call.record.turns or ()))
     return LocalRefusal(call.record.model, features) if features else None
 
 
@@ -197,7 +222,7 @@ def learn_refusal(call: Call) -> None:
 
 def _log_closed(model: str, what: str) -> None:
     logger.warning(
-        "local upstream: %s refuses this: %s. Such requests go to the cloud for %g minutes",
+        "local upstream: %s refuses this: %s. Requests that need it go to the cloud for %g minutes",
         model,
         what,
         FEATURES_SECONDS / 60,

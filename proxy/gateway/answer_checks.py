@@ -65,7 +65,8 @@ def read_answer(call: Call, start: CompleteResponse | StreamStart) -> LocalAnswe
     several choices, or a stream with other output than text, whose parts were not kept.
     """
     if isinstance(start, CompleteResponse):
-        return call.endpoint.read_parts(start.body) if start.succeeded else None
+        wire = call.wire(Target.LOCAL) if call.sent is None else call.sent.wire
+        return wire.read_parts(start.body) if start.succeeded else None
     observer = start.observer
     if not observer.complete or observer.blind or observer.failed or observer.outcome.other_text:
         return None

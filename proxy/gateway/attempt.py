@@ -8,6 +8,7 @@ from proxy.gateway.adaptation import Adaptation
 from proxy.gateway.call import Call, Sent
 from proxy.gateway.failover import Failure, check_credential, failure_of_answer, failure_of_error
 from proxy.gateway.large_bodies import parse_large
+from proxy.gateway.line_observer import LineObserver
 from proxy.gateway.relay import (
     CompleteResponse,
     StreamHold,
@@ -17,7 +18,7 @@ from proxy.gateway.relay import (
     require_answer,
 )
 from proxy.gateway.stream_observer import Rename, StreamObserver
-from proxy.protocol.endpoints import RESPONSES
+from proxy.protocol.endpoints import RESPONSES, Endpoint
 from proxy.protocol.logprobs import LogprobReader
 from proxy.protocol.response_objects import ResponseIdRewriter
 from proxy.record import Target
@@ -74,7 +75,7 @@ async def _ask(
     hold: StreamHold | None,
     logprobs: LogprobReader | None,
 ) -> Attempt:
-    endpoint, request, record = call.endpoint, call.request, call.record
+    endpoint, request, record = call.wire(target), call.request, call.record
     upstream = call.snapshot.upstreams[target]
     record.step("sent to the %s tier as %s", target, model)
     change = None if logprobs is None else logprobs.ask
@@ -82,15 +83,16 @@ async def _ask(
     rename: Rename | None = None if logprobs is None else logprobs.take
     if endpoint is RESPONSES and target is Target.LOCAL:
         rename = ResponseIdRewriter(record.id).rename
-    sent = call.sent = Sent(target, model, record.adapted)
+    sent = call.sent = Sent(target, model, endpoint, record.adapted)
     if request.streams:
-        sent.observer = StreamObserver(endpoint, strip_usage=request.hides_usage, rename=rename)
+        sent.observer = _observer(call, endpoint, rename)
     response = None
     try:
         response = sent.response = await upstream.open(
             endpoint.path,
             body,
             call.exchange.headers,
+            is_native=endpoint.native is not None,
             stream=request.streams,
             model=model,
             client=record.client_key_hash,
@@ -106,7 +108,9 @@ async def _ask(
             response.headers,
             target=target,
             error=start.error,
-            features=() if start.error is None else features_of(request, record.turns or ()),
+            features=()
+            if start.error is None
+            else features_of(call.request_to(target), record.turns or ()),
         )
         if failure is not None and failure.is_refusal:
             response.excuse()
@@ -117,6 +121,15 @@ async def _ask(
             await response.close()
         raise
     return Attempt(response, start, failure)
+
+
+def _observer(call: Call, wire: Endpoint, rename: Rename | None) -> StreamObserver:
+    """The observer of a stream that the client has asked for."""
+    if wire.native is not None:
+        return LineObserver(wire)
+    # The usage is a part of the last line into which a stream is translated.
+    strip_usage = call.request.hides_usage and call.native is None
+    return StreamObserver(wire, strip_usage=strip_usage, rename=rename)
 
 
 async def hold_to_end(call: Call, attempt: Attempt, hold: StreamHold) -> Attempt:

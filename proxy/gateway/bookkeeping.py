@@ -24,7 +24,7 @@ from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Ending, Target, UsageSource
 from proxy.routing import LocalLimits
-from proxy.storage import Store
+from proxy.storage import NotedAnswer, Store
 
 _JUDGEABLE: Final = frozenset({"json_schema", "logprobs"})
 
@@ -57,6 +57,8 @@ class Bookkeeping:
         """Enter tokens, reported by the upstream or estimated, and dollars into the record."""
         record, usage = call.record, outcome.usage
         record.response = outcome.text
+        if call.history is not None:
+            record.history_hash = call.history.key_of_answer(outcome.text, outcome.call_ids)
         max_tokens = _max_tokens(call)
         if usage is not None and usage.exceeds(max(max_tokens, MAX_CONTEXT_TOKENS)):
             usage = None  # a broken counter: its other counts are no better
@@ -176,7 +178,8 @@ class Bookkeeping:
         turns = call.record.turns or ()
         if isinstance(request, EmbeddingRequest):  # whose texts no row has
             turns = [("user", request.text)]
-        prompt = self._tokens.count_messages(turns, other_chars=request.tool_chars)
+        other_chars = call.request_to(target).tool_chars
+        prompt = self._tokens.count_messages(turns, other_chars=other_chars)
         text, other = self._tokens.count(outcome.text), self._tokens.count(outcome.other_text)
         answer = text + other
         if sent is not None and _thinks_unseen(call, sent):
@@ -198,6 +201,17 @@ class Bookkeeping:
             tokens = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             self._reservations.note_conversation(response.id, tokens)
 
+    def _note_answer(self, call: Call) -> None:
+        """Note a complete answer, so that the next request of its conversation finds it."""
+        record, history = call.record, call.history
+        if history is None or record.target is None or record.ending is not Ending.OK:
+            return
+        assert record.session_id is not None  # it is set with the history
+        keys = [record.history_hash] if record.history_hash is not None else []
+        if call.response_id is not None:
+            keys.append(history.key_of_response(call.response_id))
+        self._conversations.note(keys, NotedAnswer(record.session_id, record.target))
+
     def close(self, call: Call) -> None:
         """Pass the finished record to the metrics, the database and the budgets. Once per call."""
         record = call.record
@@ -205,8 +219,7 @@ class Bookkeeping:
             record.finish(Ending.INTERNAL_ERROR, error_code=InternalError.code)
         if record.saved_usd and record.ending not in (Ending.OK, Ending.CLIENT_GONE):
             record.saved_usd = 0.0  # an incomplete answer is billed and saves nothing
-        if record.session_id is not None and record.target and record.ending is Ending.OK:
-            self._conversations.note(record.session_id, record.target)
+        self._note_answer(call)
         _sample(call)
         self._limits.spending.record_cost(record)
         self._reservations.release(call)
@@ -251,7 +264,7 @@ def _thinks_unseen(call: Call, sent: Sent) -> bool:
 
 def _max_tokens(call: Call) -> int:
     """The most tokens that a prompt or an answer of a request can have."""
-    if not call.endpoint.is_routed:  # the inputs of a request for embeddings are separate
+    if not call.endpoint.is_generation:  # the inputs of a request for embeddings are separate
         return max(MAX_CONTEXT_TOKENS, len(call.body))
     if call.record.target is Target.LOCAL:
         return call.capabilities.context_tokens or MAX_CONTEXT_TOKENS
@@ -282,7 +295,7 @@ def _sample(call: Call) -> None:
     if sampler is None or record.score is None or not call.request.needs.keys() <= _JUDGEABLE:
         return
     record.sample = sampler.draw(record)
-    if record.sample is not None and call.endpoint is CHAT:
+    if record.sample is not None and call.endpoint.openai is CHAT:
         record.body = call.body.decode()
 
 

@@ -14,12 +14,15 @@ from proxy.budget import NO_RESERVATION, Prices, Reservation
 from proxy.config import Config
 from proxy.errors import UnsupportedEncoding
 from proxy.evaluation import Sampler
+from proxy.gateway.history import History
 from proxy.gateway.large_bodies import parse_large, run_large
+from proxy.gateway.native_answers import TranslatingWriter
 from proxy.gateway.relay import CompleteResponse, ResponseWriter, StreamStart
 from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
+from proxy.protocol.ollama_native import NativeRequest
 from proxy.protocol.refusals import USAGE_FIELD, RefusedField, adapt_fields, note_changes
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -30,6 +33,7 @@ from proxy.protocol.responses import (
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
+from router_model.task import new_chars
 from router_model.value import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:  # it needs the call
@@ -82,6 +86,7 @@ class Sent:
         response: after its head has arrived.
         start: after it has begun.
         began_at: when it had begun, in monotonic seconds.
+        wire: the endpoint of the API that the tier was asked by.
         is_settled: whether its tokens and dollars are in the record.
     """
 
@@ -95,11 +100,15 @@ class Sent:
         "response",
         "start",
         "target",
+        "wire",
     )
 
-    def __init__(self, target: Target, model: str, adapted: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, target: Target, model: str, wire: Endpoint, adapted: tuple[str, ...] = ()
+    ) -> None:
         self.target = target
         self.model = model
+        self.wire = wire
         self.adapted = adapted
         self.delivery = Delivery()
         self.observer: StreamObserver | None = None
@@ -131,6 +140,20 @@ class Sent:
                 size += len(parts[-1])
             return Outcome(text=b"".join(parts).decode(errors="replace"))
         return self.observer.outcome if self.observer is not None else Outcome()
+
+
+class LeftOut(NamedTuple):
+    """What the local tier does not get of a request.
+
+    Attributes:
+        request: the view of what it gets.
+        change: leaves it out of the fields of the body.
+        fields: the names of the fields concerned.
+    """
+
+    request: RoutingRequest
+    change: Callable[[Fields], None]
+    fields: tuple[str, ...]
 
 
 class LocalRefusal(NamedTuple):
@@ -165,21 +188,27 @@ class Call:
         "body",
         "capabilities",
         "checks_answers",
+        "counted_tokens",
         "endpoint",
         "exchange",
+        "history",
         "is_preview",
         "is_streaming",
         "kept",
+        "left_out",
         "look",
+        "native",
         "previous_target",
         "principal",
         "record",
         "refusal",
         "request",
         "reservation",
+        "response_id",
         "sent",
         "snapshot",
         "waited_seconds",
+        "writer",
     )
 
     def __init__(
@@ -190,8 +219,13 @@ class Call:
         self.exchange = exchange
         self.record = record
         self.principal: Principal | None = None
-        self.body = b""
+        self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
+        self.left_out: LeftOut | None = None  # of the request to the local tier
+        self.counted_tokens: int | None = None  # of the whole prompt, near the context limit
+        self.native: NativeRequest | None = None  # of an endpoint of the local server's own API
+        # Takes answers in OpenAI's format, and sends them in that of the endpoint.
+        self.writer: ResponseWriter = exchange
         # Of the requested local model.
         self.capabilities = snapshot.upstreams[Target.LOCAL].catalog.capabilities
         self.reservation: Reservation = NO_RESERVATION  # dollars for the cloud
@@ -205,6 +239,31 @@ class Call:
         self.is_streaming = False  # whether the client may have a part of a stream
         self.is_preview = False  # whether only the decision is needed; no reservation
         self.previous_target: Target | None = None  # the tier of the continued response
+        self.history: History | None = None  # None if the answer is no part of a conversation
+        self.response_id: str | None = None  # of a cloud answer in the Responses API
+
+    @property
+    def translator(self) -> TranslatingWriter | None:
+        """The writer of an endpoint of the local server's own API; None for other endpoints."""
+        return self.writer if isinstance(self.writer, TranslatingWriter) else None
+
+    @property
+    def is_load(self) -> bool:
+        """Whether the request loads or unloads a model and asks for no answer."""
+        return self.native is not None and self.native.is_load
+
+    @property
+    def is_unload(self) -> bool:
+        """Whether the request unloads a model."""
+        return self.native is not None and self.native.is_unload
+
+    def wire(self, target: Target) -> Endpoint:
+        """The endpoint of the API that a tier is asked by: its own one, if it has that."""
+        endpoint = self.endpoint
+        if endpoint.native is None:
+            return endpoint
+        is_native = self.snapshot.upstreams[target].catalog.capabilities.needs_adapting
+        return endpoint if is_native and target is Target.LOCAL else endpoint.openai
 
     @property
     def last_user_text(self) -> str:
@@ -213,12 +272,15 @@ class Call:
         return next((text for role, text in reversed(turns) if role == "user"), "")
 
     @property
-    def input_tokens(self) -> float:
-        """The tokens of the prompt, if they were counted; else estimated from its length."""
-        if self.record.counted_tokens is not None:
-            return self.record.counted_tokens
-        chars = sum(len(text) for _, text in self.record.turns or ()) + self.request.tool_chars
-        return chars / CHARS_PER_TOKEN
+    def new_tokens(self) -> float:
+        """The tokens of what is new in the request, about (`router_model.task.new_chars`)."""
+        return new_chars(self.record.turns or ()) / CHARS_PER_TOKEN
+
+    def request_to(self, target: Target | None) -> RoutingRequest:
+        """The request as a tier gets it."""
+        if target is Target.LOCAL and self.left_out is not None:
+            return self.left_out.request
+        return self.request
 
 
 async def parse(call: Call) -> None:
@@ -230,7 +292,24 @@ async def parse(call: Call) -> None:
     # First, because reading the body sends `100 Continue`.
     _require_identity_encoding(call.exchange.headers)
     call.body = await call.exchange.read_body()
-    call.request = await parse_large(call.body, call.endpoint.parse)
+    if (form := call.endpoint.native) is not None:
+        call.native = await parse_large(call.body, form.read)
+        call.body = call.native.translated
+    call.request = await parse_large(call.body, partial(view_request, call))
+    if form is not None:
+        call.writer = TranslatingWriter(call.exchange, form, call.record, call.request.model)
+
+
+def view_request(call: Call, body: bytes) -> RoutingRequest:
+    """The view of a body in OpenAI's format, with the needs that this format cannot express.
+
+    Raises:
+        InvalidRequest: the body is invalid.
+    """
+    request = call.endpoint.parse(body)
+    if call.native is not None and call.native.thinks:
+        request.needs["thinking"] = "think"  # Ollama refuses it for other models
+    return request
 
 
 async def resolve_references(call: Call, stored_responses: StoredResponses) -> None:
@@ -258,6 +337,7 @@ def upstream_body(
     target: Target,
     model: str,
     *,
+    wire: Endpoint | None = None,
     change: Callable[[Fields], None] | None = None,
     asks_for_usage: bool = True,
     refused: Sequence[RefusedField] = (),
@@ -266,12 +346,19 @@ def upstream_body(
     """The request body for a tier, without the fields that its server is known to refuse.
 
     Args:
+        wire: the endpoint that the tier is asked by, if it is not the usual one.
         change: changes the fields at last.
         asks_for_usage: whether a stream is asked for its usage, if its server accepts that.
         refused: further fields that its server refuses.
         adapted: gets the client's fields that were renamed or left out.
     """
-    body, request, endpoint = call.body, call.request, call.endpoint
+    body, request, endpoint = call.body, call.request, wire or call.wire(target)
+    left_out = call.left_out if target is Target.LOCAL else None
+    if left_out is not None and adapted is not None:
+        adapted.extend(left_out.fields)
+    if endpoint.native is not None and call.native is not None:
+        leave_out = () if left_out is None else (left_out.change,)
+        return rewrite(call.native.body, model=model, include_usage=False, changes=leave_out)
     upstream = call.snapshot.upstreams[target]
     refused = [*upstream.learned.fields(model, endpoint.path), *refused]
     changes: list[Callable[[Fields], None]] = []
@@ -281,6 +368,8 @@ def upstream_body(
         changes.append(partial(adapt_fields, refused=refused))
     if changes and adapted is not None:
         changes = note_changes(changes, adapted)
+    if left_out is not None:
+        changes.insert(0, left_out.change)
     if change is not None:
         changes.append(change)
     if isinstance(request, ResponsesRequest):

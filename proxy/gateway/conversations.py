@@ -1,71 +1,37 @@
-"""Session affinity: which requests belong to one conversation, and which tier answered last.
+"""Session affinity: which conversation a request belongs to, and which tier answered last.
 
-A chat or responses request carries its whole conversation without an id. A conversation is
-identified by the client's hints and by its opening: the turns up to the first user message are the
-same in all of its requests.
+The keys of answers (`history`) lead from a request to the answers that it contains. A conversation
+has the id of its first request, which is handed on from answer to answer.
 
 Processes that share a database read each other's answers from the stored rows.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
-from proxy.record import Target
-from proxy.storage import StoreUnavailable
+from proxy.gateway.history import History
+from proxy.storage import NotedAnswer, StoreUnavailable
 
-SESSION_HEADER: Final = b"x-router-session"
 TTL_SECONDS: Final = 3600.0
-MAX_SESSIONS: Final = 10_000
+MAX_ANSWERS: Final = 30_000  # some 12 MB
 ROWS_SECONDS: Final = 1.0  # until an answer's row is stored
 LOOKUP_SECONDS: Final = 1.0  # the longest that a request waits for the stored rows
-_MAX_OPENING_CHARS: Final = 2_000
-
-Turns = Sequence[tuple[str, str]]
-Headers = Sequence[tuple[bytes, bytes]]
 
 
-def session_of(turns: Turns, hints: Mapping[str, str], headers: Headers, client: str | None) -> str:
-    """The id of the conversation that a request belongs to, the same for each of its turns.
-
-    Args:
-        turns: the (role, text) pairs of the request.
-        hints: values that identify the conversation, by name.
-        client: the hash of the API key. Sessions of different keys are different.
-    """
-    digest = hashlib.blake2b((client or "").encode(), digest_size=8)
-    session = next((value for name, value in headers if name == SESSION_HEADER), None)
-    if session is not None:
-        digest.update(b"\0named\0" + session)
-    else:
-        for name, hint in hints.items():
-            digest.update(f"\0{name}\0{hint}".encode(errors="replace"))
-        for role, text in turns:
-            digest.update(f"\0{role}\0{text[:_MAX_OPENING_CHARS]}".encode(errors="replace"))
-            if role == "user":
-                break
-    return digest.hexdigest()
-
-
-def is_continued(turns: Turns, headers: Headers) -> bool:
-    """Whether a request is known not to be the first of its conversation.
-
-    In the Responses API a tool call is not a turn; its result is one.
-    """
-    return any(role in ("assistant", "tool", "function") for role, _ in turns) or any(
-        name == SESSION_HEADER for name, _ in headers
-    )
+class _Known(NamedTuple):
+    answer: NotedAnswer
+    noted_at: float  # UNIX seconds
 
 
 class Conversations:
-    """The tier of the last answer of each conversation of the last hour, bounded in number.
+    """The answers of the last hour: their conversations and tiers, bounded in number.
 
     Args:
-        look_up: reads the tier of a session's last answer since a time (UNIX seconds) from the
+        look_up: reads the newest answer with one of some keys since a time (UNIX seconds) from the
             rows. Blocks. None if no other process answers the same clients.
         clock: UNIX seconds.
     """
@@ -73,29 +39,51 @@ class Conversations:
     def __init__(
         self,
         *,
-        look_up: Callable[[str, float], Target | None] | None = None,
+        look_up: Callable[[Sequence[str], float], NotedAnswer | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._look_up = look_up
-        self._known: OrderedDict[str, tuple[Target, float]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
-    async def find(self, session: str) -> Target | None:
-        """The tier of a session's last answer; None without a recent one."""
-        now = self._clock()
-        target, noted_at = self._known.get(session, (None, 0.0))
-        # The answers of all processes are in the rows after ROWS_SECONDS.
-        if self._look_up is not None and now - noted_at > ROWS_SECONDS:
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def recall(self, history: History) -> NotedAnswer | None:
+        """The newest answer of a history that this process has given; None without one."""
+        known, _ = self._recall(history)
+        return known.answer if known is not None else None
+
+    async def find(self, history: History) -> NotedAnswer | None:
+        """The newest known answer of a history; None without a recent one."""
+        known, newer = self._recall(history)
+        if known is not None and history.name is not None:
+            # Each answer of a named conversation has the same key, also those of other processes.
+            # All of them are in the rows after ROWS_SECONDS.
+            newer = history.keys if self._clock() - known.noted_at > ROWS_SECONDS else ()
+        if self._look_up is not None and newer:
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(LOOKUP_SECONDS):
-                    stored = await asyncio.to_thread(self._look_up, session, now - TTL_SECONDS)
+                    since = self._clock() - TTL_SECONDS
+                    stored = await asyncio.to_thread(self._look_up, newer, since)
                 if stored is not None:
                     return stored
-        return target if now - noted_at <= TTL_SECONDS else None
+        return known.answer if known is not None else None
 
-    def note(self, session: str, target: Target) -> None:
-        """Remember the tier of an answer."""
-        self._known[session] = target, self._clock()
-        self._known.move_to_end(session)
-        if len(self._known) > MAX_SESSIONS:
+    def note(self, keys: Iterable[str], answer: NotedAnswer) -> None:
+        """Remember an answer under its keys."""
+        known = _Known(answer, self._clock())
+        for key in keys:
+            self._known[key] = known
+            self._known.move_to_end(key)
+        while len(self._known) > MAX_ANSWERS:
             self._known.popitem(last=False)
+
+    def _recall(self, history: History) -> tuple[_Known | None, Sequence[str]]:
+        """The newest answer known here, and the keys of the newer ones that are not."""
+        since = self._clock() - TTL_SECONDS
+        for number, key in enumerate(history.keys):
+            known = self._known.get(key)
+            if known is not None and known.noted_at >= since:
+                return known, history.keys[:number]
+        return None, history.keys

@@ -6,15 +6,27 @@ score, session affinity, the tiers' health, and the budgets.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
 from proxy.config import Config
-from proxy.errors import BudgetExhausted, BudgetSpent, InvalidRequest
+from proxy.errors import (
+    BudgetExhausted,
+    BudgetSpent,
+    InvalidRequest,
+    LocalModelsUnknown,
+    NotFound,
+)
 from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
-from proxy.gateway.conversations import Conversations, is_continued, session_of
-from proxy.protocol.ollama import find_model
+from proxy.gateway.conversations import Conversations
+from proxy.gateway.history import History
+from proxy.gateway.large_bodies import run_large
+from proxy.gateway.native_requests import limit_to_own_api, require_known_model, with_context
+from proxy.gateway.optional_tools import check_local, drop_refused_tools
+from proxy.gateway.preference import read_preference
+from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
 from proxy.routing import (
@@ -23,17 +35,24 @@ from proxy.routing import (
     LocalLimits,
     RoutingPreference,
     RuleInput,
+    find_local,
+    has_local_form,
+    own_name,
     read_headers,
     wants_no_store,
+    without_connection,
 )
 from proxy.upstream import Upstream
+from router_model.housekeeping import is_housekeeping
 from router_model.task import is_small_talk
 
 # The longest that a routed request waits for the local tier when the cloud could answer now.
 SPILL_AFTER_SECONDS: Final = 5.0
 # What a request with a second look may need. Answers with other output than text are not compared.
 _COMPARABLE: Final = frozenset({"json_schema", "json_object", "logprobs"})
+SESSION_DIGITS: Final = 16  # of the id of a conversation
 _MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
+_MAX_LISTED_NAMES: Final = 10  # of local models, in a message
 
 
 class DecisionMaker:
@@ -77,8 +96,12 @@ class DecisionMaker:
             read_verify_preference(call)
         if call.endpoint.is_routed:
             decision = await self._route(call)
+        elif call.endpoint.is_local:
+            decision = await self._decide_local(call)
         else:
-            decision = _decide_by_name(call)
+            decision = await _decide_by_name(call)
+            if call.native is not None:
+                require_known_model(call, decision.target, decision.model)
             if decision.target is Target.CLOUD:
                 if not call.snapshot.prices.is_known(decision.model):
                     what = f"Embeddings of '{decision.model}', which has no listed price,"
@@ -146,29 +169,60 @@ class DecisionMaker:
             call, model, config=snapshot.config, prices=snapshot.prices, may_wait=may_wait
         )
 
+    async def _decide_local(self, call: Call) -> Decision:
+        """Decide for an endpoint that only the local tier has.
+
+        Raises:
+            RouterError: the local tier has no such model, or the model cannot answer.
+        """
+        request, local = call.request, call.snapshot.upstreams[Target.LOCAL]
+        model = _name_local_model(call)
+        if model != local.model:
+            call.capabilities = await local.catalog.capabilities_of(model)
+        if lacking := call.capabilities.lacking(request.needs):
+            field = request.needs[lacking[0]]
+            raise InvalidRequest(
+                f"The local model {model} does not support '{field}' ({lacking[0]}).",
+                param=field,
+                code="unsupported_by_local_model",
+            )
+        limit = await self._local_limits.check(request, call.capabilities, call.record)
+        if limit is not None:
+            raise limit.error
+        return Decision(Target.LOCAL, Reason.FORCED, model)
+
     async def _route(self, call: Call) -> Decision:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers, turns = call.exchange.headers, record.turns or ()
-        # Set before any error: the next request of the session may be routed.
-        record.session_id = session_of(turns, request.hints, headers, record.client_key_hash)
+        await self._find_conversation(call)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
         _check_hosted_tools(call)
         _check_stored_prompt(call)
-        known_names = local.catalog.known_names
-        preference = snapshot.router.read_preference(request.model, headers, known_names)
+        preference = await read_preference(snapshot, request.model, headers)
+        if call.native is not None:
+            preference = limit_to_own_api(call, preference)
         limit = None
         if preference.target is not Target.CLOUD:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
-            limit = await self._local_limits.check(request, call.capabilities, record)
+            if call.native is not None:
+                call.capabilities = with_context(call.capabilities, call.native)
+            if not call.is_load:
+                is_forced = preference.target is Target.LOCAL
+                limit = await check_local(
+                    call, self._local_limits, call.capabilities, is_forced=is_forced
+                )
         if call.previous_target is Target.CLOUD and preference.target is not Target.CLOUD:
             limit = LimitExceeded(Reason.STICKY, _continues_cloud_response())
         record.step("requested model %s: %s", request.model, preference)
         record.step("the local tier %s", limit or "can answer, as far as is known")
-        if limit is not None and preference.target is Target.LOCAL:
-            raise limit.error
+        if preference.target is Target.LOCAL:
+            if limit is not None:
+                raise limit.error
+            if "tools" in local.learned.features(preference.model or local.model):
+                await drop_refused_tools(call, is_forced=True)
         rule = None
         if preference.target is None and snapshot.router.rules is not None:
             rule = await snapshot.router.rules.find(
@@ -178,12 +232,12 @@ class DecisionMaker:
                     key_hash=record.client_key_hash,
                     request=request,
                     tokens=self._tokens,
-                    counted_tokens=record.counted_tokens,
+                    counted_tokens=call.counted_tokens,
                 )
             )
             record.step("rule: %s", rule or "none matches")
         is_default = preference.target is None and preference.threshold is None and rule is None
-        tokens = None if preference.target is not None else call.input_tokens
+        tokens = None if preference.target is not None else call.new_tokens
         decision = await snapshot.router.decide(
             preference,
             turns,
@@ -195,9 +249,7 @@ class DecisionMaker:
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
         if decision.has_alternative:
-            if decision.reason is Reason.HOUSEKEEPING:
-                record.session_id = None  # the answer does not move the conversation it is about
-            elif decision.reason is not Reason.RULE:
+            if decision.reason is not Reason.RULE:
                 decision = await self._apply_affinity(call, decision)
             decision = await self._avoid_unavailable(call, decision)
             record.step("after session affinity and health checks: %s", decision)
@@ -253,24 +305,41 @@ class DecisionMaker:
         if call.previous_target is Target.CLOUD or local.is_unhealthy:
             return False
         capabilities = local.catalog.capabilities
-        return await self._local_limits.check(call.request, capabilities, call.record) is None
+        return await check_local(call, self._local_limits, capabilities, is_forced=True) is None
+
+    async def _find_conversation(self, call: Call) -> None:
+        """Enter the conversation of a request: a known one, or one that it begins.
+
+        Housekeeping has none, whichever tier it names: it does not move the one that it is about.
+        """
+        request, record = call.request, call.record
+        if is_housekeeping(record.turns or ()):
+            return
+        previous = request.previous if isinstance(request, ResponsesRequest) else None
+        read = partial(
+            History, request, call.exchange.headers, record.client_key_hash, previous=previous
+        )
+        call.history = history = await run_large(len(call.body), read)
+        known = self._conversations.recall(history)
+        begun = known.session if known is not None else record.id[-SESSION_DIGITS:]
+        record.session_id, record.history_hash = history.name or begun, history.name
 
     async def _apply_affinity(self, call: Call, decision: Decision) -> Decision:
-        """Apply `routing.sticky`: the tier of the session's last answer."""
+        """Apply `routing.sticky`: the tier of the conversation's last answer."""
         sticky = call.snapshot.config.routing.sticky
-        if sticky == "off":
+        if sticky == "off" or call.history is None:
             return decision
         record, previous = call.record, call.previous_target
-        if previous is None and is_continued(record.turns or (), call.exchange.headers):
-            assert record.session_id is not None  # set for every routed request
-            previous = await self._conversations.find(record.session_id)
+        if previous is None and (known := await self._conversations.find(call.history)):
+            previous, record.session_id = known.target, known.session
         if previous is None or previous is decision.target:
             return decision
         if sticky == "escalate_only":
             if previous is Target.LOCAL:
                 return decision
             if decision.reason is Reason.SCORE and is_small_talk(record.turns or ()):
-                record.session_id = None  # the next task of the conversation stays in the cloud
+                # The next task of the conversation stays in the cloud.
+                call.history = record.history_hash = None
                 return decision
         model = call.snapshot.upstreams[previous].model
         return decision._replace(target=previous, reason=Reason.STICKY, model=model)
@@ -298,9 +367,9 @@ class DecisionMaker:
         routing = call.snapshot.config.routing
         local = call.snapshot.upstreams[Target.LOCAL]
         if routing.fallback and not _lacks_key(call.snapshot.upstreams[Target.CLOUD]):
-            refused = await self._local_limits.check_learned(
-                call.request, local.learned, model=decision.model, record=call.record
-            )
+            refused = await self._check_learned(call, local, decision.model)
+            if refused is not None and await drop_refused_tools(call, is_forced=False):
+                refused = await self._check_learned(call, local, decision.model)
             if refused is not None:
                 return refused
             if local.is_cold(decision.model) and not _must_wait(decision):
@@ -311,6 +380,13 @@ class DecisionMaker:
         if may_spill and local.expected_wait > self._spill_after_seconds:
             return Reason.OVERLOAD
         return None
+
+    async def _check_learned(self, call: Call, local: Upstream, model: str) -> Reason | None:
+        """Why the local model would refuse a request, by what it has recently refused."""
+        request = call.request_to(Target.LOCAL)
+        return await self._local_limits.check_learned(
+            request, local.learned, model=model, record=call.record
+        )
 
 
 def _must_wait(decision: Decision) -> bool:
@@ -325,7 +401,7 @@ def _lacks_key(cloud: Upstream) -> bool:
 
 def _suits_second_look(call: Call) -> bool:
     """Whether a request is of a kind that gets a second look, if its score is uncertain."""
-    request, verify = call.request, call.snapshot.config.verify
+    request, verify = call.request_to(Target.LOCAL), call.snapshot.config.verify
     return (
         call.allows_second_look
         and (not request.streams or verify.streams == "hold")
@@ -398,7 +474,7 @@ def _check_stored_prompt(call: Call) -> None:
         )
 
 
-def _decide_by_name(call: Call) -> Decision:
+async def _decide_by_name(call: Call) -> Decision:
     """The tier that serves the named model, for endpoints that are not routed.
 
     Raises:
@@ -409,25 +485,62 @@ def _decide_by_name(call: Call) -> Decision:
     model, snapshot, headers = call.request.model, call.snapshot, call.exchange.headers
     forced = read_headers(RoutingPreference(), headers).target
     local = snapshot.upstreams[Target.LOCAL]
-    known_names = local.catalog.known_names
-    listed = find_model(model, known_names or ())
+    listed = find_local(model, local.catalog.known_names or ())
     if forced is None and listed is not None:
         return Decision(Target.LOCAL, Reason.FORCED, listed)
     if forced is Target.LOCAL:  # another model's vectors would be useless: the name stays
-        name = local.model if model in ("auto", *Target) else model
+        name = without_connection(model) if own_name(model) is None else local.model
         return Decision(Target.LOCAL, Reason.FORCED, name)
-    preference = snapshot.router.read_preference(
-        model, headers, None if known_names is None else ()
-    )
+    preference = await read_preference(snapshot, model, headers)
     if preference.target is not None:
         default = snapshot.upstreams[preference.target].model
         return Decision(preference.target, Reason.FORCED, preference.model or default)
-    if model != snapshot.upstreams[Target.CLOUD].model:
+    cloud_model = snapshot.upstreams[Target.CLOUD].model
+    if not is_same_model(model, cloud_model):
         raise InvalidRequest(
             f"'{model}' routes between chat models. This endpoint needs the name of a model.",
             param="model",
         )
-    return Decision(Target.CLOUD, Reason.FORCED, model)
+    return Decision(Target.CLOUD, Reason.FORCED, cloud_model)
+
+
+def _name_local_model(call: Call) -> str:
+    """The local model that a request names, for endpoints that only the local tier has.
+
+    Raises:
+        InvalidRequest: a header forces the cloud.
+        NotFound: the local tier has no model of that name.
+        LocalModelsUnknown: it may be one, and the local server has not yet listed its models.
+    """
+    name, local = call.request.model, call.snapshot.upstreams[Target.LOCAL]
+    forced = read_headers(RoutingPreference(), call.exchange.headers).target
+    if forced is Target.CLOUD:
+        raise InvalidRequest(
+            "The header x-router-target must not be 'cloud' here: only the local model answers "
+            "this API.",
+            param="x-router-target",
+        )
+    if own_name(name) not in (None, Target.CLOUD):
+        return local.model
+    known_names = local.catalog.known_names
+    listed = find_local(name, (local.model, *(known_names or ())))
+    if listed is not None:
+        return listed
+    if forced is Target.LOCAL:  # the header replaces a model of another tier
+        return local.model
+    if known_names is None and has_local_form(name):
+        raise LocalModelsUnknown(
+            f"'{name}' may be a model of the local server, which has not listed its models yet. "
+            "Retry when it runs.",
+            param="model",
+        )
+    names = sorted({local.model, *(known_names or ())})[:_MAX_LISTED_NAMES]
+    raise NotFound(
+        f"The local model answers this API, and there is none called '{name}'. Use 'auto' or one "
+        f"of: {', '.join(names)}.",
+        param="model",
+        code="model_not_found",
+    )
 
 
 def _continues_cloud_response() -> InvalidRequest:

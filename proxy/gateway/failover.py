@@ -58,7 +58,7 @@ _NO_CAPABILITY = re.compile(
 # By which the cloud says that it is not there for this request, or not paid.
 _NOT_SERVED: Final = frozenset({402, 404, 405, 410})
 # By which servers without a separate status also refuse a request.
-_AMBIGUOUS: Final = frozenset({500, 501})
+AMBIGUOUS: Final = frozenset({500, 501})
 # A 403 may also be about the request: moderation, or the country.
 _OUR_KEY = re.compile(
     rb"api.?key|missing scopes|insufficient permissions|does not have access", re.IGNORECASE
@@ -114,7 +114,7 @@ def failure_of_answer(
         may_retry = may_retry and b"insufficient_quota" not in (error or b"")
         return Failure("rate_limited", may_retry, _retry_after(by_name))
     refusal = read_refusal(error) if error and status >= 400 else Refusal()
-    if target is Target.LOCAL and status in _AMBIGUOUS and (why := _named_limit(refusal, features)):
+    if target is Target.LOCAL and status in AMBIGUOUS and (why := _named_limit(refusal, features)):
         return Failure(why, may_retry=False, is_refusal=True)
     if status >= 500 or status in _RETRYABLE:
         return Failure("server_error", may_retry, _retry_after(by_name))

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -59,7 +59,14 @@ from proxy.gateway.stored_responses import StoredResponses
 from proxy.gateway.stream_observer import Outcome
 from proxy.metrics import Metrics
 from proxy.protocol import JSON_MEDIA_TYPE, AnswerView
-from proxy.protocol.endpoints import CHAT, OTHER, Endpoint
+from proxy.protocol.endpoints import (
+    CHAT,
+    MANAGEMENT,
+    MESSAGES,
+    OTHER,
+    Endpoint,
+    other_endpoint,
+)
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
@@ -143,6 +150,9 @@ class Gateway:
         await resolve_references(call, self._stored_responses)
         decision = await self._decisions.decide(call)
         target, model = decision.target, decision.model
+        if call.is_load and call.wire(target).native is None:
+            await self._answer_load(call)
+            return
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
         if decision.has_second_look and plan.may_fall_back:
@@ -150,7 +160,7 @@ class Gateway:
         hold = None
         if call.request.streams:
             seconds = call.snapshot.config.server.hold_seconds
-            hold = StreamHold(call.exchange, call.record, seconds=seconds)
+            hold = StreamHold(call.writer, call.record, seconds=seconds)
         while True:
             try:
                 attempt = await self._open_attempt(call, target, model, hold)
@@ -176,29 +186,66 @@ class Gateway:
             if step is not None:
                 target, model = await self._fall_back(call, target, attempt)
 
+    async def _answer_load(self, call: Call) -> None:
+        """Answer a request that loads a model of a server that loads its models itself."""
+        record, native, translator = call.record, call.native, call.translator
+        assert native is not None  # only such a request loads
+        assert translator is not None
+        record.status = 200
+        await translator.answer_load(record.router_headers(), is_unload=native.is_unload)
+        record.finish(Ending.OK)
+
     async def preview(self, exchange: Exchange) -> None:
         """Answer a chat request with the decision for it, without a request to an upstream.
-
-        No row is stored, because no model was asked.
 
         Raises:
             asyncio.CancelledError: the client has disconnected.
         """
-        record = CallRecord(CHAT.name, clock=self._clock)
-        call = Call(self.snapshot, CHAT, exchange, record)
+
+        async def preview(call: Call) -> object:
+            decision = await self._decisions.decide(call)
+            return decision.to_dict(
+                latency_ms=call.record.decision_ms or 0.0,
+                router_model=call.snapshot.model_version,
+            )
+
+        await self._answer_here(CHAT, exchange, preview)
+
+    async def count_tokens(self, exchange: Exchange) -> None:
+        """Answer a request for a message with the number of its tokens.
+
+        Raises:
+            asyncio.CancelledError: the client has disconnected.
+        """
+
+        async def count(call: Call) -> object:
+            return {"input_tokens": await self._local_limits.count_prompt(call.request)}
+
+        await self._answer_here(MESSAGES, exchange, count)
+
+    async def _answer_here(
+        self,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        work: Callable[[Call], Awaitable[object]],
+    ) -> None:
+        """Answer a request to an endpoint with a JSON object of the proxy's own.
+
+        No row is stored, because no model was asked.
+        """
+        call = self._open_call(endpoint, exchange)
         call.is_preview = True
         try:
             await self._admit(call)
             await parse(call)
-            decision = await self._decisions.decide(call)
-        except RouterError as error:
-            await send_error(error, exchange, record.router_headers())
+            payload = await work(call)
+        except (RouterError, RecursionError) as error:
+            known = error if isinstance(error, RouterError) else _nested_too_deeply()
+            headers = call.record.router_headers()
+            await send_error(known, exchange, headers, body_of=endpoint.error_body)
             return
-        payload = decision.to_dict(
-            latency_ms=record.decision_ms or 0.0, router_model=self.snapshot.model_version
-        )
-        json_type = [(b"content-type", JSON_MEDIA_TYPE)]
-        await exchange.answer(200, json_type, msgspec.json.encode(payload))
+        headers = [(b"content-type", JSON_MEDIA_TYPE), *call.record.router_headers()]
+        await exchange.answer(200, headers, msgspec.json.encode(payload))
 
     async def pass_through(
         self, exchange: Exchange, *, method: str, raw_path: bytes, query: str
@@ -211,12 +258,25 @@ class Gateway:
         Raises:
             asyncio.CancelledError: the client has disconnected.
         """
-        call = self._open_call(OTHER, exchange)
+        call = self._open_call(other_endpoint(raw_path), exchange)
         await self._run(call, self._pass_through(call, method, raw_path, query))
 
     async def _pass_through(self, call: Call, method: str, raw_path: bytes, query: str) -> None:
         await self._admit(call)
         await self._passthrough.answer(call, method=method, raw_path=raw_path, query=query)
+
+    async def manage_models(self, exchange: Exchange, *, method: str, path: str) -> None:
+        """Pass a request that manages the local server's models through, if that is allowed.
+
+        Raises:
+            asyncio.CancelledError: the client has disconnected.
+        """
+        call = self._open_call(MANAGEMENT, exchange)
+        await self._run(call, self._manage_models(call, method, path))
+
+    async def _manage_models(self, call: Call, method: str, path: str) -> None:
+        await self._admit(call)
+        await self._passthrough.manage_models(call, method=method, path=path)
 
     async def drain(self) -> None:
         """Wait until no request runs, but no longer than sending an error may take."""
@@ -261,9 +321,8 @@ class Gateway:
             await self._refuse(call, error)
         except TimeoutError:
             await self._time_out(call)
-        except RecursionError:  # a part of the body that the parser skipped is nested too deeply
-            nested = InvalidRequest("The request body is nested too deeply.")
-            await self._refuse(call, nested)
+        except RecursionError:
+            await self._refuse(call, _nested_too_deeply())
         except Exception:
             logger.exception("request %s failed", record.id)
             bug = InternalError("The proxy failed to answer this request. See its log.")
@@ -325,7 +384,7 @@ class Gateway:
         """Ask a tier. The local answer of a second look is complete, other streams have begun."""
         if call.look is not None and target is Target.LOCAL:
             return await call.look.ask_local(model, hold)
-        if target is Target.LOCAL and call.endpoint.is_routed:
+        if target is Target.LOCAL and call.endpoint.is_generation and not call.is_unload:
             await self._wait_for_load(call, model, hold)
         return await open_upstream(call, target, model, hold=hold)
 
@@ -437,6 +496,9 @@ class Gateway:
     async def _relay(self, call: Call, attempt: Attempt) -> None:
         """Relay the answer of the last attempt, or raise its error."""
         request, record, exchange = call.request, call.record, call.exchange
+        # The local server's own answers pass as they are.
+        is_native = call.sent is not None and call.sent.wire.native is not None
+        writer = exchange if is_native else call.writer
         response, start, _, error = attempt
         if response is None or start is None or error is not None:
             raise name_earlier_failure(error, record)
@@ -456,6 +518,7 @@ class Gateway:
         async def remember(last: AnswerView | None) -> None:
             record.finish_reason = last.finish_reason if last is not None else None
             if isinstance(last, ResponseView) and record.target is Target.CLOUD:
+                call.response_id = last.id
                 self._bookkeeping.note_conversation(last)
             is_blind = isinstance(start, StreamStart) and start.observer.blind
             if isinstance(request, ResponsesRequest) and isinstance(last, ResponseView):
@@ -473,7 +536,7 @@ class Gateway:
             await relay_stream(
                 response,
                 start,
-                exchange,
+                writer,
                 record,
                 settle=settle,
                 note=remember,
@@ -483,7 +546,7 @@ class Gateway:
             if check is not None:  # else it is that of an earlier attempt, if there is one
                 record.failed_check = check
         else:
-            await relay_complete(response, start, exchange, record, settle=settle, note=remember)
+            await relay_complete(response, start, writer, record, settle=settle, note=remember)
 
     async def _time_out(self, call: Call) -> None:
         """End a request whose time is over: with a kept answer, or with an error."""
@@ -520,6 +583,11 @@ class Gateway:
                     await send_error(error, exchange, headers, body_of=body_of)
         except TimeoutError:
             logger.warning("request %s: the client does not read; closing", record.id)
+
+
+def _nested_too_deeply() -> InvalidRequest:
+    """The error for a part of a body that the parser skipped, and that is read later."""
+    return InvalidRequest("The request body is nested too deeply.")
 
 
 def _restorable(call: Call) -> KeptAnswer | None:

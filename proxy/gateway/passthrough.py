@@ -16,10 +16,18 @@ from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.decision import require_countable
 from proxy.gateway.failover import check_credential
 from proxy.gateway.large_bodies import parse_large
+from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
-from proxy.protocol.endpoints import ROUTED, STATELESS_POSTS, Path, read_path
+from proxy.protocol.endpoints import (
+    ROUTED,
+    STATELESS_POSTS,
+    Path,
+    has_second_base,
+    read_path,
+)
+from proxy.protocol.ollama_native import MANAGED
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -60,20 +68,56 @@ class Passthrough:
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
+        if has_second_base(path):  # its body is not for the cloud, which has no such path
+            raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
+        if path.is_below_messages:
+            raise _unknown_route(method, raw_path)
         if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
             raise _unknown_route(method, raw_path)
         stored = await self._find(call, path)
         if stored is not None and stored.target is Target.LOCAL:
             await self._answer_from_store(call, stored, method, path, query)
             return
-        # Anthropic's API: the local server has it, OpenAI does not.
-        target = Target.LOCAL if path.steps[0] == "messages" else Target.CLOUD
-        rejects_unknown = call.snapshot.config.routing.unknown_models == "reject"
-        if rejects_unknown and target is Target.CLOUD and stored is None:
-            raise _unknown_route(method, raw_path)
-        if target is Target.CLOUD and stored is None:
+        if stored is None:
+            if call.snapshot.config.routing.unknown_models == "reject":
+                raise _unknown_route(method, raw_path)
             _check_shared_objects(call, method, path)
-        await self._forward(call, target, method, path, query)
+        await self._forward(call, method, path, query)
+
+    async def manage_models(self, call: Call, *, method: str, path: str) -> None:
+        """Forward a request that manages the local server's models.
+
+        Raises:
+            Forbidden: see `server.model_management`.
+            NotFound: it is no such request, or the local server has no API for it.
+        """
+        local = call.snapshot.upstreams[Target.LOCAL]
+        if not MANAGED.fullmatch(f"{method} {path}"):
+            raise _unknown_route(method, path.encode())
+        if call.snapshot.config.server.model_management == "refuse":
+            raise Forbidden(
+                "This proxy does not manage models. The operator can allow it for admin keys "
+                "(server.model_management: admin).",
+                code="model_management_off",
+            )
+        if not is_admin(call.principal):
+            raise Forbidden(
+                "Managing models needs an admin key (`admin: true` in server.api_keys).",
+                code="admin_only",
+            )
+        if not local.catalog.capabilities.needs_adapting:
+            raise NotFound("The local server has no API to manage models.", code="unknown_url")
+        record, exchange = call.record, call.exchange
+        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        record.target, record.reason = Target.LOCAL, Reason.FORCED
+        record.open_upstream()
+        response = await local.forward(
+            method, path, body, exchange.headers, client=record.client_key_hash, is_native=True
+        )
+        try:
+            await relay_untouched(response, exchange, record, is_download=False)
+        finally:
+            await response.close()
 
     async def _find(self, call: Call, path: Path) -> StoredResponse | None:
         """The stored response of a path; None for other paths and unknown responses.
@@ -120,24 +164,22 @@ class Passthrough:
         await call.exchange.answer(200, headers, body)
         record.finish(Ending.OK)
 
-    async def _forward(
-        self, call: Call, target: Target, method: str, path: Path, query: str
-    ) -> None:
-        """Send a request to a tier unchanged, and relay the answer unchanged."""
-        record, snapshot = call.record, call.snapshot
+    async def _forward(self, call: Call, method: str, path: Path, query: str) -> None:
+        """Send a request to the cloud unchanged, and relay the answer unchanged."""
+        record, target = call.record, Target.CLOUD
         # Reading, cancelling and deleting are possible when the budget is spent.
         may_add = method not in _FREE_METHODS and path.steps[-1] != "cancel"
-        if target is Target.CLOUD and may_add:
+        if may_add:
             await self._require_budget(call)
             if not _is_free(method, path):
                 require_countable(call, f"Requests to {path.name}")
         exchange = call.exchange
         body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
         if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._prepare_body(call)
+            body = await self._prepare_body(call, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
-        response = await snapshot.upstreams[target].forward(
+        response = await call.snapshot.upstreams[target].forward(
             method,
             f"{path.sent}?{query}" if query else path.sent,
             body,
@@ -151,20 +193,25 @@ class Passthrough:
         finally:
             await response.close()
 
-    async def _prepare_body(self, call: Call) -> bytes:
+    async def _prepare_body(self, call: Call, path: Path) -> bytes:
         """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
         try:
             call.request = await parse_large(call.body, parse_responses)
-            local = snapshot.upstreams[Target.LOCAL]
-            preference = snapshot.router.read_preference(
-                call.request.model, (), local.catalog.known_names
-            )
+            headers = call.exchange.headers
+            preference = await read_preference(snapshot, call.request.model, headers)
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise
             return call.body  # the cloud answers with the error
+        if preference.target is Target.LOCAL:
+            raise InvalidRequest(
+                f"The local tier does not have /v1{path.sent}. Send the request to 'cloud', or "
+                "leave the choice to 'auto'.",
+                param="model",
+                code="unsupported_by_local_model",
+            )
         await resolve_references(call, self._stored_responses)
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model

@@ -1,6 +1,7 @@
 """Errors for the client and the record: the envelope, the ending, the request timeout."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from proxy.errors import (
     InternalError,
@@ -15,6 +16,11 @@ from proxy.gateway.call import Call
 from proxy.gateway.relay import ResponseWriter
 from proxy.protocol import JSON_MEDIA_TYPE
 from proxy.record import CallRecord, Ending
+
+# Why a tier fails in the same way when the request is repeated; it may recover from other failures.
+_PERMANENT: Final = frozenset(
+    {"refused", "capability", "context", "model_missing", "upstream_auth"}
+)
 
 
 async def send_error(
@@ -51,6 +57,7 @@ def name_earlier_failure(error: UpstreamError | None, record: CallRecord) -> Ups
         error.message += (
             f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
         )
+        error.is_permanent = error.is_permanent and record.fallback_why in _PERMANENT
     return error
 
 

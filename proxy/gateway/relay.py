@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
-from proxy.errors import NotAnAnswer, UpstreamError, UpstreamInterrupted
+from proxy.errors import DO_NOT_RETRY, NotAnAnswer, UpstreamError, UpstreamInterrupted
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.stream_observer import Outcome, Rename, StreamObserver, split_comments
 from proxy.protocol import AnswerView
@@ -321,11 +321,18 @@ async def relay_complete(
     if succeeded:
         settle(Outcome.of(view))
     headers = response.headers_for_client() + record.router_headers() + record.cost_headers()
+    if _is_quota_spent(response.status, body) and record.fallback_from is None:
+        headers = [DO_NOT_RETRY, *(header for header in headers if header[0] != DO_NOT_RETRY[0])]
     await reply.answer(response.status, headers, body)
     if succeeded:
         record.finish(Ending.OK)
     else:
         record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
+
+
+def _is_quota_spent(status: int, body: bytes) -> bool:
+    """Whether a 429 says that waiting does not help. Not every upstream has a header for it."""
+    return status == 429 and b"insufficient_quota" in body
 
 
 async def relay_stream(

@@ -134,7 +134,7 @@ class SecondLook:
         assert verifier is not None  # else there is no band
         assert decision.score is not None  # as it is in the band
         assert decision.threshold is not None
-        verdict = verifier.verify(decision.score, evidence, input_tokens=self._call.input_tokens)
+        verdict = verifier.verify(decision.score, evidence, input_tokens=self._call.new_tokens)
         record.evidence = evidence
         record.verified_score, record.verified_merit = verdict
         is_kept = verdict.merit >= decision.threshold
@@ -210,7 +210,7 @@ class SecondLook:
 
     async def _ask_second(self, second: str, model: str) -> str | None:
         """The text of the second model's answer; None if it gives none."""
-        call = self._call
+        call, endpoint = self._call, self._call.endpoint.openai
         is_again = is_same_model(second, model)
 
         def change(fields: Fields) -> None:
@@ -221,12 +221,13 @@ class SecondLook:
                 resample(fields, msgspec.Raw(_encode(RESAMPLE_TEMPERATURE)))
 
         body = await parse_large(
-            call.body, lambda _: upstream_body(call, Target.LOCAL, second, change=change)
+            call.body,
+            lambda _: upstream_body(call, Target.LOCAL, second, wire=endpoint, change=change),
         )
-        answer = await self._ask(call.endpoint, second, body)
+        answer = await self._ask(endpoint, second, body)
         if answer is None:
             return None
-        parts = await run_large(len(answer), partial(call.endpoint.read_parts, answer))
+        parts = await run_large(len(answer), partial(endpoint.read_parts, answer))
         return None if parts is None else parts.text
 
     async def _ask_itself(self, text: str) -> float | None:

@@ -13,7 +13,7 @@ Sources: the WHATWG event-stream format; OpenAI's clients, which stop at `[DONE]
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import add
 from typing import Final, NamedTuple
 
@@ -32,6 +32,8 @@ _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
 _BLANK_LINES = re.compile(rb"[\r\n]*")  # they end no event where none has begun
 _EVENT_END_AND_BLANK_LINES = re.compile(_EVENT_END.pattern + _BLANK_LINES.pattern)
+# The fields with the text of an event, in the forms that servers write them in.
+_TEXT_KEYS: Final = (b'"content":"', b'"content": "', b'"text":"', b'"text": "')
 _COMMENT = re.compile(rb"(?:\A|[\r\n]):")
 
 # Takes an event or a complete answer, and the JSON in it; returns it as the client gets it.
@@ -47,6 +49,7 @@ class Outcome(NamedTuple):
     service_tier: str | None = None
     model: str | None = None  # that answered
     hosted_calls: HostedCalls | None = None
+    call_ids: Sequence[str] = ()  # of the tool calls that the client is to run
 
     @classmethod
     def of(cls, view: AnswerView | None) -> "Outcome":
@@ -54,7 +57,15 @@ class Outcome(NamedTuple):
         if view is None:
             return cls()
         text, other_text = view.text[:MAX_TEXT_CHARS], view.other_text[:MAX_TEXT_CHARS]
-        return cls(view.usage, text, other_text, view.service_tier, view.model, view.hosted_calls)
+        return cls(
+            view.usage,
+            text,
+            other_text,
+            view.service_tier,
+            view.model,
+            view.hosted_calls,
+            view.call_ids,
+        )
 
 
 class StreamObserver:
@@ -69,6 +80,7 @@ class StreamObserver:
     """
 
     __slots__ = (
+        "_call_ids",
         "_endpoint",
         "_half",
         "_head",
@@ -116,6 +128,7 @@ class StreamObserver:
         self._texts: list[str] = []
         self._text_left = max_text_chars
         self._other_texts: list[str] = []
+        self._call_ids: list[str] = []
         self.model: str | None = None  # that answered
         self.usage: Usage | None = None
         self.service_tier: str | None = None  # that the answer is billed at
@@ -140,7 +153,13 @@ class StreamObserver:
         """What is billed, as far as it was seen."""
         other_text = "".join(self._other_texts)
         return Outcome(
-            self.usage, self.text, other_text, self.service_tier, self.model, self.hosted_calls
+            self.usage,
+            self.text,
+            other_text,
+            self.service_tier,
+            self.model,
+            self.hosted_calls,
+            self._call_ids,
         )
 
     @property
@@ -295,7 +314,7 @@ class StreamObserver:
         self.model = self.model or view.model
         self.service_tier = self.service_tier or _chosen(view.service_tier)
         if (usage := view.usage) is not None:
-            self.usage = usage
+            self.usage = usage.after(self.usage)
             self.service_tier = view.service_tier or self.service_tier
             self.model = view.model or self.model
         if view.finished:
@@ -311,6 +330,8 @@ class StreamObserver:
             self._text_left -= len(other_text)
             if self._text_left >= 0:
                 self._other_texts.append(other_text)
+        if (view.finished or other_text) and self._text_left >= 0:
+            self._call_ids += view.call_ids
         if (calls := view.hosted_calls) is not None:
             if self.hosted_calls is not None and not view.finished:
                 calls = HostedCalls(*map(add, self.hosted_calls, calls))
@@ -345,7 +366,7 @@ class _Shape(NamedTuple):
         ):
             return None
         encoded = text.encode()
-        for key in (b'"content":"', b'"content": "'):
+        for key in _TEXT_KEYS:
             quoted = key + encoded + b'"'
             if event.count(quoted) == 1:
                 start = event.index(quoted) + len(key)

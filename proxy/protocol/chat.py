@@ -45,6 +45,7 @@ from proxy.protocol.views import (
     MAX_VIEWED_BYTES,
     UNREADABLE,
     FirstItems,
+    Turn,
     Usage,
     is_empty,
     read_usage,
@@ -297,6 +298,15 @@ class ChatRequest(msgspec.Struct, dict=True):
     def turns(self) -> list[tuple[str, str]]:
         return [(message.role, message.text) for message in self.messages]
 
+    @property
+    def history(self) -> list[Turn]:
+        return [
+            Turn(message.role, message.text, read_call_ids(message.tool_calls))
+            if message.tool_calls
+            else Turn(message.role, message.text)
+            for message in self.messages
+        ]
+
 
 class CompletionRequest(msgspec.Struct):
     """The fields of a POST /v1/completions body that the router reads."""
@@ -316,7 +326,7 @@ class CompletionRequest(msgspec.Struct):
     tier: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="service_tier")
 
     prompt_field = "prompt"
-    hosted_tools = uncounted_tools = ()
+    hosted_tools = uncounted_tools = history = ()
     max_tool_calls = None
     images = 0
     has_references = False
@@ -394,7 +404,7 @@ class EmbeddingRequest(msgspec.Struct):
 
     prompt_field = "input"
     streams = hides_usage = has_references = False
-    hosted_tools = uncounted_tools = ()
+    hosted_tools = uncounted_tools = history = ()
     max_tool_calls = None
     service_tier = None
     images = 0
@@ -442,6 +452,10 @@ class EmbeddingRequest(msgspec.Struct):
     @property
     def metadata_values(self) -> Mapping[str, str]:
         return {}
+
+
+class _Call(msgspec.Struct):
+    id: str | None = None
 
 
 class Delta(msgspec.Struct):
@@ -531,6 +545,16 @@ class ChatAnswer(msgspec.Struct):
     @property
     def other_text(self) -> str:
         return "".join(choice.other_text for choice in self.choices or ())
+
+    @property
+    def call_ids(self) -> list[str]:
+        parts = [choice.delta or choice.message for choice in self.choices or ()]
+        return [
+            call_id
+            for part in parts
+            if part is not None
+            for call_id in read_call_ids(part.tool_calls)
+        ]
 
     @property
     def failed(self) -> bool:
@@ -665,6 +689,7 @@ _parts = msgspec.json.Decoder(_Parts)
 _loose_choice = msgspec.json.Decoder(_LooseChoice)
 _loose_delta = msgspec.json.Decoder(_LooseDelta)
 _content_part = msgspec.json.Decoder(_ContentPart)
+_calls = msgspec.json.Decoder(list[_Call])
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _model_list = msgspec.json.Decoder(_ModelList)
 
@@ -723,6 +748,16 @@ def _add_tool_needs(message: Message, at: str, needs: dict[str, str]) -> None:
         needs.setdefault("functions", at)
     elif message.role == "tool" or is_given(message.tool_calls):
         needs.setdefault("tools", at)
+
+
+def read_call_ids(calls: msgspec.Raw) -> list[str]:
+    """The ids of tool calls, or of parts of them in a stream, of which the first has the id."""
+    if is_empty(calls):
+        return []
+    try:
+        return [call.id for call in _calls.decode(calls) if call.id]
+    except UNREADABLE:
+        return []
 
 
 def _count_choices(field: msgspec.Raw) -> int:

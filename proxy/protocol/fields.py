@@ -18,6 +18,12 @@ _raw_list = msgspec.json.Decoder(list[msgspec.Raw])
 _any_list = msgspec.json.Decoder(list[Any])
 _encoder = msgspec.json.Encoder()
 
+# Names of hints that name a conversation, in lower case and without separators.
+SESSION_FIELDS: Final = frozenset(
+    {"conversation", "conversationid", "sessionid", "threadid", "chatid"}
+)
+_NO_SEPARATORS: Final = str.maketrans("", "", "_-. ")
+
 _STANDARD_TIERS: Final = ("default", "standard", "auto")
 
 
@@ -292,15 +298,24 @@ def read_limit(*fields: msgspec.Raw) -> int | None:
 
 
 def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
-    """The string fields, and the string values of object fields, each with a name."""
+    """The string fields by their number, and what object fields name a conversation.
+
+    Other values of an object are left out: they may differ between the requests of a conversation.
+    """
     hints: dict[str, str] = {}
     for number, field in enumerate(fields):
         raw = bytes(field)
         if raw.startswith((b'"', b"{")):
             value = msgspec.json.decode(raw)
-            values = {str(number): value} if isinstance(value, str) else value
-            hints |= {name: text for name, text in values.items() if isinstance(text, str)}
+            values = {str(number): value} if isinstance(value, str) else _read_sessions(value)
+            hints |= {name: text for name, text in values.items() if isinstance(text, str) and text}
     return hints
+
+
+def _read_sessions(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that name a conversation, whether as `session_id`, `sessionId` or `Session-Id`."""
+    plain = {name.lower().translate(_NO_SEPARATORS): value for name, value in values.items()}
+    return {name: plain[name] for name in sorted(plain.keys() & SESSION_FIELDS)}
 
 
 def read_metadata(raw: msgspec.Raw) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ ttl-and-auto-evict); llama-swap's README and `handleRunning`; llama.cpp's tools/
 (router mode).
 """
 
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,6 +20,13 @@ from proxy.protocol import ollama
 T = TypeVar("T")
 
 CHAT_PATH: Final = "/v1/chat/completions"
+# What clients put in front of a model's name to choose a local server. Sources:
+# LiteLLM's list of providers, and those of opencode and Cline.
+LOCAL_CONNECTIONS: Final = re.compile(
+    r"(?:ollama|ollama_chat|lm_?studio|llamafile|llama[._-]?cpp|(?:hosted_)?vllm"
+    r"|docker_model_runner|local)/",
+    re.IGNORECASE,
+)
 
 
 class ModelServer(NamedTuple):

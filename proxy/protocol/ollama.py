@@ -27,12 +27,14 @@ _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
 _TAG: Final = ":latest"
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
-# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants and
-# versions at Amazon Bedrock. Source: https://openrouter.ai/docs/guides/routing/model-variants.
+_NAME: Final = re.compile(r"[\w./:-]+", re.ASCII)  # with the port of a registry
+# Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
+# versions and resources at Amazon Bedrock.
+# Source: https://openrouter.ai/docs/guides/routing/model-variants.
 _CLOUD_NAME: Final = re.compile(
-    r"ft:.+"
+    r"ft:.+|(?:.+/)?arn:aws:.+"
     r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
-    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+"
+    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+(?::\d*[a-z]+)?"
 )
 # Ollama drops these without an error or refuses them, whichever model is loaded.
 UNSUPPORTED: Final = frozenset(
@@ -56,6 +58,9 @@ RUNNING_PATH: Final = "/api/ps"
 LOAD_PATH: Final = "/api/generate"
 
 _LOGPROBS_SINCE: Final = (0, 12, 11)
+# The tools of /v1/responses that are no functions, and the versions with which Ollama expands
+# namespaces and answers web searches itself.
+_TOOL_TYPES_SINCE: Final = {"namespace": (0, 32, 7), "web_search": (0, 33, 0)}
 _NUM_CTX: Final = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
 _DEVELOPER: Final = b'"developer"'
 
@@ -111,10 +116,17 @@ def find_model(name: str, listed: Collection[str]) -> str | None:
     return next((other for other in listed if shortest_name(other) == shortest), None)
 
 
+def is_cloud_name(name: str) -> bool:
+    """Whether a name with a colon has a form that only clouds have."""
+    return _CLOUD_NAME.fullmatch(name.lower()) is not None
+
+
 def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
-    is_tagged = ":" in name and not _CLOUD_NAME.fullmatch(name)
-    return is_tagged or name.lower().startswith(_REGISTRIES)
+    name = name.lower()
+    is_tagged = ":" in name and not is_cloud_name(name)
+    has_form = is_tagged or name.startswith(_REGISTRIES)
+    return has_form and _NAME.fullmatch(name) is not None
 
 
 def spellings_of(name: str) -> list[str]:
@@ -140,10 +152,18 @@ class NativeApi(Protocol):
 
 
 class ModelInfo(NamedTuple):
-    """The native API's report on a model. None means unknown."""
+    """The native API's report on a model. None means unknown.
+
+    Attributes:
+        context_tokens: of the loaded model, or the one that loading it would give.
+        tool_types: the types of tools besides functions that the server accepts.
+        max_context_tokens: the longest context that a request may ask for (`num_ctx`).
+    """
 
     context_tokens: int | None
     capabilities: frozenset[str] | None
+    tool_types: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
 
 
 class _Version(msgspec.Struct):
@@ -174,12 +194,14 @@ async def read_model_info(api: NativeApi, model: str) -> ModelInfo | None:
     body = msgspec.json.encode({"model": model})
     show = _decode(await api.post(SHOW_PATH, body), _Show) or _Show()
     running = _decode(await api.get(RUNNING_PATH), _Ps) or _Ps()
-    capabilities = None
+    number, capabilities = _parse_version(version.version), None
     if show.capabilities is not None:
         capabilities = frozenset({"json_schema", *show.capabilities})
-        if _parse_version(version.version) >= _LOGPROBS_SINCE:
+        if number >= _LOGPROBS_SINCE:
             capabilities |= {"logprobs"}
-    return ModelInfo(_context_tokens(model, show, running), capabilities)
+    types = frozenset(kind for kind, since in _TOOL_TYPES_SINCE.items() if number >= since)
+    context, longest = _context_tokens(model, show, running), min(_own_limits(show), default=None)
+    return ModelInfo(context, capabilities, types, longest)
 
 
 def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
@@ -192,12 +214,16 @@ def _context_tokens(model: str, show: _Show, running: _Ps) -> int | None:
         return None  # the server does not have the model: a request will fail with that error
     num_ctx = _NUM_CTX.search(show.parameters or "")
     requested = int(num_ctx[1]) if num_ctx else DEFAULT_CONTEXT_TOKENS
-    limits = [
+    return min([requested, *_own_limits(show)])
+
+
+def _own_limits(show: _Show) -> list[int]:
+    """The context that a model was trained for, in tokens; empty if it is not reported."""
+    return [
         value
-        for name, value in show.model_info.items()
+        for name, value in (show.model_info or {}).items()
         if name.endswith(".context_length") and isinstance(value, int)
     ]
-    return min([requested, *limits])
 
 
 def _parse_version(version: str) -> tuple[int, ...]:
@@ -231,6 +257,11 @@ def load_body(model: str) -> bytes:
     Ollama aborts the load when the client of this request disconnects.
     """
     return msgspec.json.encode({"model": model, "stream": False})
+
+
+def can_pull(name: str) -> bool:
+    """Whether a name has only the characters of a model's name, so that a shell may get it."""
+    return _NAME.fullmatch(name) is not None and not name.startswith("-")
 
 
 def pull_command(model: str) -> str:

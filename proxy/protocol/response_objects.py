@@ -65,13 +65,15 @@ class _OutputPart(msgspec.Struct):
 
 
 class _Output(msgspec.Struct):
+    type: str = ""
     content: list[_OutputPart] | None = None
 
 
 class _Call(msgspec.Struct):
-    """An output item that may be a call of a tool that the provider ran."""
+    """An output item that may be the call of a tool, of the client or of the provider."""
 
     type: str = ""
+    call_id: msgspec.Raw = msgspec.Raw()
     container_id: msgspec.Raw = msgspec.Raw()
 
 
@@ -244,6 +246,12 @@ class ResponseView:
         )
 
     @property
+    def call_ids(self) -> list[str]:
+        if b'"call_id"' not in self.body:
+            return []
+        return [call_id for raw in self.output if (call_id := _read_call_id(raw)) is not None]
+
+    @property
     def is_answer(self) -> bool:
         response = self._response
         return response is not None and (response.status is not None or bool(response.output))
@@ -278,8 +286,23 @@ class ResponseView:
                 item = _output.decode(raw)
             except UNREADABLE:
                 continue
-            texts += [part.text or part.refusal or "" for part in item.content or ()]
+            if item.type in ("", "message"):  # the content of reasoning is no text of the answer
+                texts += [part.text or part.refusal or "" for part in item.content or ()]
         return "\n".join(texts)
+
+
+def is_call(kind: str | None) -> bool:
+    """Whether items of a type are calls of tools. Those of the client have a `call_id`."""
+    return kind is not None and kind.endswith("_call")
+
+
+def _read_call_id(item: msgspec.Raw) -> str | None:
+    """The id by which the client returns the result of a call; None for other items."""
+    try:
+        call = _call.decode(item)
+        return read_text(call.call_id) if is_call(call.type) else None
+    except UNREADABLE:
+        return None
 
 
 def _type_of(item: msgspec.Raw) -> str:

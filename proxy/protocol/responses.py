@@ -29,21 +29,29 @@ from proxy.protocol.fields import (
     read_limit,
     read_metadata,
     read_service_tier,
+    read_text,
     read_texts,
     read_type,
     require_model,
 )
 from proxy.protocol.ollama import REASONING_EFFORTS
-from proxy.protocol.response_objects import read_response_id
-from proxy.protocol.views import HostedCalls
+from proxy.protocol.response_objects import is_call, read_response_id
+from proxy.protocol.views import HostedCalls, Turn
 
-# The client runs these tools; the server runs all others.
-_CLIENTS_TOOLS: Final = frozenset({"function", "custom"})
-# These cost only their tokens: the client runs them, or they have no fee.
-_FREE_TOOLS: Final = _CLIENTS_TOOLS | {
-    *("namespace", "local_shell", "apply_patch", "computer", "computer_use_preview"),
-    *("mcp", "tool_search"),
+# What a tool of this type needs. The client runs functions, custom tools and namespaces, which are
+# groups of both. The server runs all others.
+_NEED_OF_TOOL: Final = {
+    "function": "tools",
+    "custom": "custom_tools",
+    "namespace": "namespace",
+    "web_search": "web_search",
 }
+_HOSTED: Final = frozenset({"hosted_tools", "web_search"})  # of these needs
+# These cost only their tokens: the client runs them, or they have no fee.
+_FREE_TOOLS: Final = frozenset(
+    {"function", "custom", "namespace", "local_shell", "apply_patch", "computer"}
+    | {"computer_use_preview", "mcp", "tool_search"}
+)
 # Of tools with a fee. A type may have a date: web_search_preview_2025_03_11.
 _HOSTED_TOOL: Final = re.compile("|".join(HostedCalls._fields))
 _COUNTED_TOOL: Final = re.compile(
@@ -54,7 +62,7 @@ _RESULTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _PREVIOUS: Final = re.compile(r"[\w.:~-]{1,200}", re.ASCII)
 # The needs of a prompt that the body does not show in full.
 _REFERENCES: Final = frozenset(
-    {"state", "file", "file_id", "audio", "content_part", "input_item", "hosted_tools"}
+    {"state", "file", "file_id", "audio", "content_part", "input_item", *_HOSTED}
 )
 
 
@@ -88,9 +96,10 @@ class _Message(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """The type of an input item, and the output of a tool result."""
+    """The type of an input item, the id of a tool call, and the output of a tool result."""
 
     type: str | None = None
+    call_id: msgspec.Raw = msgspec.Raw()
     output: msgspec.Raw = msgspec.Raw()
 
 
@@ -145,7 +154,7 @@ _KnownPart = known_form(_Part, "detail annotations logprobs filename refusal")
 _KnownBody = known_form(Body, "temperature top_p truncation stream_options safety_identifier")
 # Of messages, tool calls, tool results and reasoning. `_Message` reads the content of a message.
 _KnownItem = known_form(
-    _Item, "id status role content call_id name arguments input summary encrypted_content"
+    _Item, "id status role content name arguments input summary encrypted_content"
 )
 _KnownMessage = known_form(
     _Message, "type id status name", content=(str | array_of(_KnownPart) | None, None)
@@ -180,8 +189,9 @@ class ResponsesRequest:
         drop_forbidden_tools(fields)
         self.tool_chars = sum(len(fields.get(name, b"")) for name in ("tools", "text"))
         self.turns = [("system", body.instructions)] if body.instructions else []
+        self.history: list[Turn] = []
         if isinstance(body.input, str):
-            self.turns.append(("user", body.input))
+            self._add_turn("user", body.input)
         else:
             for index, item in enumerate(body.input or ()):
                 self._read_item(item, f"input[{index}]")
@@ -204,14 +214,21 @@ class ResponsesRequest:
     def hosted_tools(self) -> list[str]:
         if is_given(self._body.prompt):  # a stored prompt may have any tools
             return list(HostedCalls._fields)
-        if "hosted_tools" not in self.needs:
+        if _HOSTED.isdisjoint(self.needs):
             return []
         kinds = (_HOSTED_TOOL.match(tool.type) for tool in self._body.tools or ())
         return [kind[0] for kind in kinds if kind is not None]
 
     @property
-    def uncounted_tools(self) -> list[str]:
+    def cloud_tools(self) -> list[str]:
+        """The types of the offered tools that only the cloud runs."""
         if "hosted_tools" not in self.needs:
+            return []
+        return [tool.type for tool in self._body.tools or () if tool.type not in _NEED_OF_TOOL]
+
+    @property
+    def uncounted_tools(self) -> list[str]:
+        if _HOSTED.isdisjoint(self.needs):
             return []
         return [tool.type for tool in self._body.tools or () if not tool.is_counted]
 
@@ -234,7 +251,9 @@ class ResponsesRequest:
     @property
     def hints(self) -> Mapping[str, str]:
         body = self._body
-        return read_hints(body.user, body.prompt_cache_key, body.metadata)
+        hints = read_hints(body.user, body.prompt_cache_key, body.metadata)
+        stored = read_text(body.conversation) or _identify(body.conversation).id
+        return {**hints, "conversation": stored} if stored else hints
 
     @property
     def metadata_values(self) -> Mapping[str, str]:
@@ -249,7 +268,7 @@ class ResponsesRequest:
                 content = message.content
                 if isinstance(content, list):
                     content = self._read_parts(content, f"{at}.content")
-                self.turns.append((message.role, content or ""))
+                self._add_turn(message.role, content or "")
                 return
             case "function_call" | "function_call_output":
                 self.needs.setdefault("tools", at)
@@ -259,15 +278,21 @@ class ResponsesRequest:
                 pass
             case _:
                 self.needs.setdefault("input_item", at)
+        if is_call(item.type) and (call_id := read_text(item.call_id)):
+            self.history.append(Turn("assistant", "", (call_id,)))
         output = bytes(item.output) if item.type in _RESULTS else b""
         if output.startswith(b'"'):
-            self.turns.append(("tool", msgspec.json.decode(output)))
+            self._add_turn("tool", msgspec.json.decode(output))
         elif output.startswith(b"["):
             at = f"{at}.output"
             parts = read_known(_known_parts, _parts, item.output, _PART_SHAPE, at=at)
-            self.turns.append(("tool", self._read_parts(parts, at)))
+            self._add_turn("tool", self._read_parts(parts, at))
         else:
             self.tool_chars += len(raw)
+
+    def _add_turn(self, role: str, text: str) -> None:
+        self.turns.append((role, text))
+        self.history.append(Turn(role, text))
 
     def _read_parts(self, parts: list[_Part], at: str) -> str:
         needs = self.needs
@@ -340,10 +365,8 @@ def _needs(request: Body) -> dict[str, str]:
     choice = bytes(request.tool_choice)
     if request.tools and choice != b'"none"':
         needs["tools"] = "tools"
-        if any(tool.type not in _CLIENTS_TOOLS for tool in request.tools):
-            needs["hosted_tools"] = "tools"
-        if any(tool.type == "custom" for tool in request.tools):
-            needs["custom_tools"] = "tools"
+        for tool in request.tools:
+            needs[_NEED_OF_TOOL.get(tool.type, "hosted_tools")] = "tools"
         if choice not in (b"", b"null", b'"auto"'):
             needs["tool_choice"] = "tool_choice"
         if bytes(request.parallel_tool_calls) == b"false":  # requests at most one call

@@ -11,6 +11,18 @@ import msgspec
 MAX_CONTEXT_TOKENS: Final = 2**21  # no model reads or writes more; a larger count is an error
 
 
+class Turn(NamedTuple):
+    """A turn of a conversation.
+
+    Attributes:
+        calls: the ids of the tool calls in it.
+    """
+
+    role: str
+    text: str
+    calls: Sequence[str] = ()
+
+
 class HostedCalls(NamedTuple):
     """The calls of tools that the provider runs for a fee; of the code interpreter, the containers.
 
@@ -90,8 +102,15 @@ class RoutingRequest(Protocol):
         """The name of the field with the prompt, for errors."""
 
     @property
+    def history(self) -> Sequence["Turn"]:
+        """The turns as far as they identify the conversation; none if the body has no history."""
+
+    @property
     def hints(self) -> Mapping[str, str]:
-        """Values that identify the conversation, besides its text."""
+        """Values that identify the conversation, besides its text.
+
+        Those in `fields.SESSION_FIELDS` name it. Other conversations may have the other values.
+        """
 
     @property
     def metadata_values(self) -> Mapping[str, str]:
@@ -120,6 +139,10 @@ class AnswerView(Protocol):
     @property
     def other_text(self) -> str:
         """Billed output that is no text of the answer: reasoning and tool calls."""
+
+    @property
+    def call_ids(self) -> Sequence[str]:
+        """The ids of the tool calls in it that the client is to run."""
 
     @property
     def is_answer(self) -> bool:
@@ -201,6 +224,17 @@ class Usage(msgspec.Struct):
     def audio_output_tokens(self) -> int:
         details = self.completion_tokens_details
         return (details.audio_tokens or 0) if details is not None else 0
+
+    def after(self, earlier: "Usage | None") -> "Usage":
+        """These counts, as the later ones of a stream whose prompt may be counted earlier."""
+        if earlier is None or self.prompt_tokens is not None:
+            return self
+        return Usage(
+            earlier.prompt_tokens,
+            self.completion_tokens,
+            earlier.prompt_tokens_details,
+            self.completion_tokens_details,
+        )
 
     @property
     def is_credible(self) -> bool:

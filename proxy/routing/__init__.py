@@ -3,7 +3,16 @@
 This package does not send requests and does not know what an answer costs.
 """
 
+from proxy.routing.front_ends import is_built_in, may_leave_out
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
+from proxy.routing.model_names import (
+    OWN_NAMES,
+    find_local,
+    has_local_form,
+    own_name,
+    suggest_name,
+    without_connection,
+)
 from proxy.routing.router import (
     Decision,
     Model,
@@ -18,6 +27,7 @@ from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.routing.verifier import Verifier
 
 __all__ = [
+    "OWN_NAMES",
     "TIMEOUT_SECONDS",
     "Decision",
     "LimitExceeded",
@@ -30,6 +40,13 @@ __all__ = [
     "ShadowRouter",
     "Verifier",
     "features_of",
+    "find_local",
+    "has_local_form",
+    "is_built_in",
+    "may_leave_out",
+    "own_name",
     "read_headers",
+    "suggest_name",
     "wants_no_store",
+    "without_connection",
 ]

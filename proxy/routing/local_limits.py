@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from proxy.budget import Correction, TokenCounter
-from proxy.errors import InvalidRequest
+from proxy.errors import ContextExceeded, InvalidRequest
 from proxy.protocol import RoutingRequest, Usage
+from proxy.protocol.responses import ResponsesRequest
 from proxy.record import CallRecord, Reason
 from proxy.upstream import Capabilities, Learned
 
@@ -24,6 +25,7 @@ _TRUNCATED_SHARE: Final = 0.6
 _CHARS_PER_SCHEMA_TOKEN: Final = 4
 # Local vision models count 256 tokens (Gemma 3) to about 2,900 (LLaVA 1.6) per image.
 _IMAGE_TOKENS: Final = 1_000
+_MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
 
 
 class LimitExceeded(NamedTuple):
@@ -67,10 +69,11 @@ class LocalLimits:
         needs = request.needs
         if lacking := capabilities.lacking(needs):
             need = lacking[0]
+            name = _describe(request, need)
             return LimitExceeded(
                 Reason.CAPABILITY,
                 InvalidRequest(
-                    f"The local model does not support '{needs[need]}' ({need}). "
+                    f"The local model does not support '{needs[need]}' ({name}). "
                     "Use the model 'auto' or 'cloud'.",
                     param=needs[need],
                     code="unsupported_by_local_model",
@@ -93,12 +96,7 @@ class LocalLimits:
             return None
         return LimitExceeded(
             Reason.CONTEXT,
-            InvalidRequest(
-                f"This conversation has about {prompt} tokens. With {room} for the answer it "
-                f"exceeds the {context} tokens of the local model's context.",
-                param=request.prompt_field,
-                code="context_length_exceeded",
-            ),
+            ContextExceeded(prompt=prompt, room=room, context=context, param=request.prompt_field),
         )
 
     async def check_learned(
@@ -124,6 +122,13 @@ class LocalLimits:
         schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
         return self._tokens.count_messages(record.turns or ()) + schema + _room(request)
 
+    async def count_prompt(self, request: RoutingRequest) -> int:
+        """The tokens of a request without an answer, counted as `check` does."""
+        await self._tokens.ready()
+        schema = request.tool_chars // _CHARS_PER_SCHEMA_TOKEN
+        counted = self._tokens.count_messages(request.turns) + schema
+        return self._correction.apply(counted) + request.images * _IMAGE_TOKENS
+
     def was_truncated(self, record: CallRecord, usage: Usage, capabilities: Capabilities) -> bool:
         """Whether the local model truncated the prompt, or the answer filled its context."""
         prompt, answer = usage.prompt_tokens or 0, usage.completion_tokens or 0
@@ -143,6 +148,13 @@ class LocalLimits:
         if counted is not None:
             self._correction.observe(counted=counted, reported=prompt)
         return False
+
+
+def _describe(request: RoutingRequest, need: str) -> str:
+    """A need for an error: of a tool that only the cloud runs, its type."""
+    if need == "hosted_tools" and isinstance(request, ResponsesRequest) and request.cloud_tools:
+        return request.cloud_tools[0][:_MAX_TYPE_CHARS]
+    return need
 
 
 def _room(request: RoutingRequest) -> int:

@@ -20,9 +20,17 @@ from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
 from proxy.config import Config
-from proxy.errors import InvalidRequest, LocalModelsUnknown, NotFound
-from proxy.protocol.ollama import find_model, is_same_model, looks_local
+from proxy.errors import InvalidRequest, LocalModelMissing, LocalModelsUnknown, NotFound
+from proxy.protocol.ollama import shortest_name
 from proxy.record import Reason, Target
+from proxy.routing.model_names import (
+    find_local,
+    has_local_form,
+    is_near_miss,
+    own_name,
+    suggest_name,
+    without_connection,
+)
 from proxy.routing.rules import Rule, Rules
 from proxy.routing.verifier import Verifier
 from proxy.timeouts import Deadlines
@@ -276,9 +284,10 @@ class Router:
             self.threshold = routing.threshold
         else:
             self.threshold = _NO_MODEL_THRESHOLD if thresholds is None else thresholds.threshold
-        own_name = (config.upstreams.cloud.model,)
-        routed = own_name if routing.routed_models is None else routing.routed_models
-        self._routed = frozenset({"auto", *routed})
+        routed = routing.routed_models
+        if routed is None:
+            routed = (config.upstreams.cloud.model,)
+        self._routed = frozenset(map(shortest_name, routed))
         self.rules = Rules(config) if routing.rules else None
         self._rejects_unknown = routing.unknown_models == "reject"
         self._models = {
@@ -300,44 +309,61 @@ class Router:
         Raises:
             InvalidRequest: an unknown target, threshold or `auto:` parameter.
             NotFound: an unknown model name, where `routing.unknown_models` rejects it.
+            LocalModelMissing: the name means a local model that does not exist, or resembles one.
             LocalModelsUnknown: the name may be that of a local model.
         """
         preference = read_headers(self._read_model_name(model, local_models or ()), headers)
         if preference.model is not None and preference.target is not Target.LOCAL:
-            if preference.target is None and local_models is None:
-                self._check_not_local(preference.model)
-            preference = self._as_cloud_model(preference.model, preference.threshold)
+            if preference.target is None:
+                self._check_not_local(preference.model, local_models)
+            preference = self._as_cloud_model(
+                preference.model, preference.threshold, local_models or ()
+            )
         return preference
 
     def _read_model_name(self, model: str, local_models: Collection[str]) -> RoutingPreference:
         """The preference in a model name. An unknown name stays in `model`, undecided."""
-        if model in self._routed:
+        if shortest_name(model.strip()) in self._routed:
             return RoutingPreference()
-        name, colon, parameters = model.partition(":")
-        if name == "auto" and colon:
-            return RoutingPreference(threshold=self._read_auto(parameters))
-        if model in _TARGETS:
-            return RoutingPreference(target=_TARGETS[model])
-        if is_same_model(model, self._models[Target.LOCAL]):
+        own = own_name(model)
+        if own is not None:
+            name, _, parameters = own.partition(":")
+            if name == "auto":
+                return RoutingPreference(
+                    threshold=self._read_auto(parameters) if ":" in own else None
+                )
+            return RoutingPreference(target=Target(name))
+        if find_local(model, (self._models[Target.LOCAL],)):
             return RoutingPreference(target=Target.LOCAL)
         if model != self._models[Target.CLOUD]:
-            listed = find_model(model, local_models)
+            listed = find_local(model, local_models)
             if listed is not None:
                 return RoutingPreference(Target.LOCAL, listed)
         return RoutingPreference(model=model)
 
-    def _check_not_local(self, model: str) -> None:
+    def _check_not_local(self, model: str, local_models: Collection[str] | None) -> None:
         """Keep what is meant for a local model from the cloud.
 
         Raises:
             LocalModelsUnknown: the name has the form of a local one.
+            LocalModelMissing: it is none of the local models, and means or resembles one.
         """
-        if model != self._models[Target.CLOUD] and looks_local(model):
+        if model == self._models[Target.CLOUD]:
+            return
+        has_form = has_local_form(model)
+        if has_form and local_models is None:
             raise LocalModelsUnknown(
                 f"'{model}' may be a model of the local server, which has not listed its models "
                 "yet. Retry when it runs. To send the request to the cloud, set the header "
                 "x-router-target: cloud.",
                 param="model",
+            )
+        known = (self._models[Target.LOCAL], *(local_models or ()))
+        if not self._rejects_unknown and (has_form or is_near_miss(model, known)):
+            raise LocalModelMissing(
+                f"The local server has no model '{model}'.{suggest_name(model, known)} "
+                "To send the request to the cloud, set the header x-router-target: cloud.",
+                installs=without_connection(model) if has_form else None,
             )
 
     def _read_auto(self, parameters: str) -> float:
@@ -356,12 +382,15 @@ class Router:
             return self._thresholds.threshold_for_cost(share)
         return self._thresholds.threshold_for_quality(share)
 
-    def _as_cloud_model(self, model: str, threshold: float | None) -> RoutingPreference:
+    def _as_cloud_model(
+        self, model: str, threshold: float | None, local_models: Collection[str]
+    ) -> RoutingPreference:
         """An unknown name is a model of the cloud, unless unknown models are rejected."""
         if self._rejects_unknown and model != self._models[Target.CLOUD]:
+            known = (*self._models.values(), *local_models)
             raise NotFound(
-                f"The model '{model}' does not exist here. Use 'auto', 'local' or 'cloud', "
-                "or see GET /v1/models.",
+                f"The model '{model}' does not exist here.{suggest_name(model, known)} Use 'auto', "
+                "'local' or 'cloud', or see GET /v1/models.",
                 param="model",
                 code="model_not_found",
             )

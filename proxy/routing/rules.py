@@ -106,7 +106,9 @@ class RuleInput:
 
     @cached_property
     def needs(self) -> frozenset[str]:
-        return frozenset(self.request.needs if self.request is not None else ())
+        """What the request needs. Web search is a hosted tool, even if a local server has it."""
+        needs = frozenset(self.request.needs if self.request is not None else ())
+        return needs | {"hosted_tools"} if "web_search" in needs else needs
 
     @cached_property
     def metadata(self) -> Mapping[str, str]:

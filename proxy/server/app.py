@@ -55,7 +55,7 @@ from proxy.storage import (
     redacted_url,
 )
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
-from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
+from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
 from proxy.web.openai_api import BodyLimits
 
 logger = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ class Proxy:
             limits=self._limits,
             pacer=pacer,
             conversations=Conversations(
-                look_up=self.store.lookups.find_session if shares_state else None
+                look_up=self.store.lookups.find_answer if shares_state else None
             ),
             first_wait=first_wait,
         )
@@ -290,6 +290,7 @@ class Proxy:
         return Litestar(
             route_handlers=[
                 *openai_api.routes(self.gateway, limits=body_limits),
+                *native_api.routes(self.gateway, limits=body_limits),
                 *service_api.routes(
                     self.gateway,
                     self.store,

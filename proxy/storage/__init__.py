@@ -14,7 +14,7 @@ from proxy.storage.database import (
     redacted_url,
     storable,
 )
-from proxy.storage.lookups import StoredResponse
+from proxy.storage.lookups import NotedAnswer, StoredResponse
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
@@ -42,6 +42,7 @@ __all__ = [
     "HourlySpend",
     "Maintenance",
     "MeritBucket",
+    "NotedAnswer",
     "Quantiles",
     "Queries",
     "RequestLog",

@@ -1,6 +1,6 @@
 """Lookups of single rows and of today's spend, on the database of a `Store`.
 
-    tier = store.lookups.find_session(session_id, since)
+    answer = store.lookups.find_answer(keys, since)
 
 All of them block: call them in a thread. `queries` reads many rows.
 """
@@ -29,6 +29,17 @@ class StoredResponse(NamedTuple):
     items: str | None
     input_items: int
     body: str | None
+
+
+class NotedAnswer(NamedTuple):
+    """What the next request of a conversation needs to know of an answer.
+
+    Attributes:
+        session: the id of the conversation.
+    """
+
+    session: str
+    target: Target
 
 
 class WrittenSpend:
@@ -95,8 +106,8 @@ class Lookups:
             raise StoreUnavailable(f"Responses cannot be looked up: {error}") from None
         return None
 
-    def find_session(self, session: str, since: float) -> Target | None:
-        """The tier of a conversation's last complete answer since then (UNIX seconds).
+    def find_answer(self, keys: Sequence[str], since: float) -> NotedAnswer | None:
+        """The newest complete answer with one of the keys since then (UNIX seconds).
 
         None if there is none.
 
@@ -104,11 +115,12 @@ class Lookups:
             StoreUnavailable: the database cannot be read.
         """
         query = (
-            Request.select(Request.target)
+            Request.select(Request.session_id, Request.target)
             .where(
-                Request.session_id == session,
+                Request.history_hash.in_(keys),
                 Request.created_at >= since,
                 Request.ending == Ending.OK,
+                Request.session_id.is_null(False),
                 Request.target.is_null(False),
             )
             .order_by(Request.created_at.desc())
@@ -117,8 +129,8 @@ class Lookups:
         )
         try:
             with self._database.connection_context():
-                for (target,) in query.execute(self._database):
-                    return Target(target)
+                for session, target in query.execute(self._database):
+                    return NotedAnswer(session, Target(target))
         except FAILURES as error:
             logger.error("cannot look up a conversation: %s", error)
             raise StoreUnavailable(f"Conversations cannot be looked up: {error}") from None

@@ -300,6 +300,17 @@ def _learning(database: peewee.Database) -> None:
     )
 
 
+def _history_hashes(database: peewee.Database) -> None:
+    """The next request of a conversation finds an answer by its history, not by the session."""
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN history_hash TEXT",
+        """CREATE INDEX request_history_hash_created_at ON requests (history_hash, created_at)
+            WHERE history_hash IS NOT NULL""",
+        "DROP INDEX request_session_id_created_at",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -312,6 +323,7 @@ MIGRATIONS: Final = (
     Migration(9, "answer checks", _answer_checks),
     Migration(10, "second looks", _second_looks),
     Migration(11, "learning", _learning),
+    Migration(12, "history hashes", _history_hashes),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

@@ -44,6 +44,7 @@ class Request(peewee.Model):
     fallback_from = peewee.TextField(null=True)
     fallback_why = peewee.TextField(null=True)
     session_id = peewee.TextField(null=True)
+    history_hash = peewee.TextField(null=True)  # the key of the answer in its conversation
     client_key_hash = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
     error_code = peewee.TextField(null=True)

@@ -71,7 +71,7 @@ _PLAIN_COLUMNS: Final = tuple(
     "id created_at endpoint requested_model target model reason score p_local p_cloud threshold "
     "decision_ms ttft_ms duration_ms upstream_ms status ending streamed input_tokens "
     "cached_input_tokens output_tokens reasoning_tokens usage_source cost_usd cloud_cost_usd "
-    "saved_usd fallback_from fallback_why session_id client_key_hash error error_code "
+    "saved_usd fallback_from fallback_why session_id history_hash client_key_hash error error_code "
     "propensity candidate_score rule merit failed_check discarded_tokens second_look "
     "verified_score verified_merit second_look_ms".split()
 )

@@ -13,6 +13,8 @@ from proxy.protocol.ollama import UNSUPPORTED, NativeApi, read_model_info
 
 # Conversation state, files and hosted tools. Only the cloud has them.
 _CLOUD_ONLY: Final = frozenset({"state", "file_id", "hosted_tools"})
+# Types of tools that few local servers accept: each must be known to.
+_FEW_HAVE: Final = frozenset({"namespace", "web_search"})
 
 
 class Capabilities(NamedTuple):
@@ -21,12 +23,17 @@ class Capabilities(NamedTuple):
     Attributes:
         context_tokens: the size of prompt and answer together.
         capabilities: those among tools, vision, json_schema and logprobs.
-        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests.
+        needs_adapting: whether the server is one for which `protocol.ollama` adapts requests. It
+            has an API of its own, too.
+        tool_types: the types of tools besides functions that the server accepts.
+        max_context_tokens: the longest context that a request to that API may ask for.
     """
 
     context_tokens: int | None = None
     capabilities: frozenset[str] | None = None
     needs_adapting: bool = False
+    tool_types: frozenset[str] = frozenset()
+    max_context_tokens: int | None = None
 
     @property
     def has_logprobs(self) -> bool:
@@ -40,6 +47,8 @@ class Capabilities(NamedTuple):
     def _lacks(self, need: str) -> bool:
         if need in UNSUPPORTED:
             return self.needs_adapting
+        if need in _FEW_HAVE:
+            return need not in self.tool_types
         known = self.capabilities
         return need in _CLOUD_ONLY or (known is not None and need not in known)
 
@@ -57,10 +66,14 @@ def common_capabilities(replicas: Collection[Capabilities]) -> Capabilities:
     """The capabilities that all replicas have."""
     contexts = [item.context_tokens for item in replicas if item.context_tokens is not None]
     known = [item.capabilities for item in replicas if item.capabilities is not None]
+    asked = (item.max_context_tokens for item in replicas)
+    longest = [item for item in asked if item is not None]
     return Capabilities(
         min(contexts, default=None),
         frozenset.intersection(*known) if known else None,
         needs_adapting=any(item.needs_adapting for item in replicas),
+        tool_types=frozenset.intersection(*(item.tool_types for item in replicas)),
+        max_context_tokens=min(longest, default=None),
     )
 
 
@@ -83,4 +96,6 @@ async def detect_capabilities(
         info.context_tokens if stated.context_tokens is None else stated.context_tokens,
         info.capabilities if stated.capabilities is None else stated.capabilities,
         needs_adapting=True,
+        tool_types=info.tool_types,
+        max_context_tokens=info.max_context_tokens,
     )

@@ -31,6 +31,9 @@ PROBE_SECONDS: Final = 2.0
 MAX_PROBE_BYTES: Final = 2**20
 # Every caller may request the model list and the health check: repeated requests share one probe.
 MODEL_LIST_SECONDS: Final = 1.0
+# Looking a name up waits for the list, so it is repeated rarely, and soon after a failure.
+_LOOKUP_SECONDS: Final = 600.0
+_LOOKUP_RETRY_SECONDS: Final = 10.0
 _MAX_LISTED: Final = 5  # names in a message
 _MAX_NAME_CHARS: Final = 100
 
@@ -81,6 +84,9 @@ class ModelCatalog:
         self._list_lock = asyncio.Lock()
         self._list: bytes | None = None
         self._list_expires_at = 0.0
+        self._lookup_lock = asyncio.Lock()
+        self._looked_up: frozenset[str] = frozenset()
+        self._lookup_expires_at = 0.0
 
     @property
     def known_names(self) -> frozenset[str] | None:
@@ -90,6 +96,22 @@ class ModelCatalog:
     def lacks(self, model: str) -> bool:
         """Whether the server has listed its models, and this one is not among them."""
         return self.is_listed and shortest_name(model) not in self._shortest_names
+
+    async def lists(self, model: str) -> bool:
+        """Whether the server lists a model under exactly this name.
+
+        The list is queried on first use, and cached. Some servers list names
+        with `models/` in front, and providers behind a colon are not listed: `vendor/model:fast`.
+        """
+        async with self._lookup_lock:
+            if self._clock() >= self._lookup_expires_at:
+                names = view_models(await self.list_models() or b"")
+                self._looked_up = self._looked_up if names is None else frozenset(names)
+                seconds = _LOOKUP_RETRY_SECONDS if names is None else _LOOKUP_SECONDS
+                self._lookup_expires_at = self._clock() + seconds
+        name, _, _ = model.rpartition(":")
+        is_variant = "/" in name and name in self._looked_up
+        return is_variant or not self._looked_up.isdisjoint({model, f"models/{model}"})
 
     def mark_stale(self) -> None:
         """Record a failure of the server: another server may answer from now on."""
@@ -123,6 +145,12 @@ class ModelCatalog:
             model = self._config.model
             logger.info("%s upstream: the model %s is available now", self._name, model)
         self.problem = problem
+
+    def known_capabilities(self, model: str) -> Capabilities:
+        """The capabilities of a model as far as they are known, without a query."""
+        if is_same_model(model, self._config.model):
+            return self.capabilities
+        return self._other_capabilities.get(model, Capabilities())
 
     async def capabilities_of(self, model: str) -> Capabilities:
         """The capabilities of another model of the server, queried on first use."""
@@ -178,6 +206,15 @@ class ModelCatalog:
         """The body of a successful response; None for every other result."""
         response = await self.send(method, url, body)
         return response[1] if response is not None and 200 <= response[0] < 300 else None
+
+    async def ask_native(
+        self, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, bytes] | None:
+        """The status and body of the first replica's own API; None without such a server."""
+        if not self.capabilities.needs_adapting:
+            return None
+        url = join_url(without_version(self._config.base_urls[0]), path)
+        return await self.send(method, url, body)
 
     async def send(
         self, method: str, url: str, body: bytes = b"", *, seconds: float = PROBE_SECONDS

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 TRANSPORT_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
 
+# Server-sent events, and the lines of Ollama's own API.
+_STREAM_TYPES: Final = (b"text/event-stream", b"application/x-ndjson")
 # Decompression stops after this size for other work: it takes some 0.2 ms.
 _DECOMPRESSED_BYTES: Final = 64 * 1024
 
@@ -130,7 +132,7 @@ class UpstreamResponse:
 
     @property
     def is_event_stream(self) -> bool:
-        return self._header(b"content-type").lower().startswith(b"text/event-stream")
+        return self._header(b"content-type").lower().startswith(_STREAM_TYPES)
 
     @property
     def is_page(self) -> bool:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from proxy.addresses import join_url
+from proxy.addresses import join_url, without_version
 from proxy.config import ModelSettings, TimeoutsConfig, UpstreamConfig
 from proxy.errors import (
     NotAnAnswer,
@@ -68,15 +68,18 @@ class _NoConnection(UpstreamUnreachable):
 class Replica:
     """One base URL of a tier: its requests in flight, its circuit breaker and its loaded models."""
 
-    __slots__ = ("_addresses", "base_url", "breaker", "in_flight", "models", "trial")
+    __slots__ = (
+        "_addresses", "base_url", "breaker", "in_flight", "models", "native_url", "trial",
+    )  # fmt: skip
 
     def __init__(self, base_url: str, models: RunningModels) -> None:
         self.base_url = base_url
+        self.native_url = without_version(base_url)
         self.in_flight = 0
         self.breaker = CircuitBreaker()
         self.models = models
         self.trial: asyncio.Task[None] | None = None  # the proxy's own request after a timeout
-        self._addresses: dict[str, Address] = {}
+        self._addresses: dict[tuple[str, bool], Address] = {}
 
     def rank(self, model: str | None) -> tuple[bool, bool, int]:
         """The sort key: replicas with the model loaded first, then those without a recent failure,
@@ -89,12 +92,15 @@ class Replica:
         self.in_flight += 1
         self.breaker.start_request(now)
 
-    def address(self, path: str) -> Address:
-        address = self._addresses.get(path)
+    def address(self, path: str, *, is_native: bool) -> Address:
+        """The address of a path below the base URL, or of the server's own API beside it."""
+        key = path, is_native
+        address = self._addresses.get(key)
         if address is None:
-            address = Address.of(httpx2.URL(join_url(self.base_url, path)))
+            base_url = self.native_url if is_native else self.base_url
+            address = Address.of(httpx2.URL(join_url(base_url, path)))
             if len(self._addresses) < _MAX_ADDRESSES:
-                self._addresses[path] = address
+                self._addresses[key] = address
         return address
 
 
@@ -237,6 +243,7 @@ class Upstream:
         headers: Headers,
         *,
         stream: bool,
+        is_native: bool = False,
         model: str | None = None,
         client: str | None = None,
         delivery: Delivery | None = None,
@@ -250,6 +257,7 @@ class Upstream:
             body: JSON, sent unchanged.
             headers: the client's; `headers_for_upstream` chooses among them.
             stream: whether a stream is expected.
+            is_native: whether the path is one of the server's own API, beside the base URL.
             model: that is asked, for its timeouts; by default the tier's own. Replicas that have it
                 loaded come first.
             client: identifies the client; clients take turns in the queue.
@@ -264,12 +272,19 @@ class Upstream:
         sent = [*self._json_headers, *self._passed(headers)]
         timeouts = self.settings_of(model or self.model).timeouts
         outgoing = _Outgoing(
-            "POST", path, body, sent, stream, timeouts, delivery or Delivery(), model
+            "POST", path, body, sent, stream, timeouts, delivery or Delivery(), model, is_native
         )
         return await self._open(outgoing, client)
 
     async def forward(
-        self, method: str, path: str, body: Body, headers: Headers, *, client: str | None
+        self,
+        method: str,
+        path: str,
+        body: Body,
+        headers: Headers,
+        *,
+        client: str | None,
+        is_native: bool = False,
     ) -> UpstreamResponse:
         """Forward a request of any kind unchanged except for the credentials. Raises as `open`.
 
@@ -277,6 +292,7 @@ class Upstream:
             path: behind the base URL, with a query.
             body: an iterator is streamed; a RouterError that it raises passes through.
             headers: the client's; those that describe the body are forwarded, too.
+            client, is_native: as for `open`.
         """
         sent = [
             *self._base_headers,
@@ -284,7 +300,7 @@ class Upstream:
             *self._passed(headers),
         ]
         timeouts = self.config.timeouts
-        outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery())
+        outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery(), None, is_native)
         return await self._open(outgoing, client)
 
     def _passed(self, headers: Headers) -> Headers:
@@ -464,8 +480,8 @@ class Upstream:
         )
 
     async def _start(self, replica: Replica, outgoing: "_Outgoing") -> ResponseStart:
-        method, path, body, headers, _, timeouts, delivery, _ = outgoing
-        address, transport = replica.address(path), self._transport
+        method, path, body, headers, _, timeouts, delivery, _, is_native = outgoing
+        address, transport = replica.address(path, is_native=is_native), self._transport
         if isinstance(transport, Http1Transport) and isinstance(body, bytes) and method != "HEAD":
             answer = await transport.ask(
                 method,
@@ -584,6 +600,7 @@ class _Outgoing(NamedTuple):
     Attributes:
         stream: whether a stream is expected.
         model: of the request, if it is known.
+        is_native: whether the path is one of the server's own API.
     """
 
     method: str
@@ -594,6 +611,7 @@ class _Outgoing(NamedTuple):
     timeouts: TimeoutsConfig
     delivery: Delivery
     model: str | None = None
+    is_native: bool = False
 
 
 def _client_error(error: BaseException | None) -> RouterError | None:

@@ -3,7 +3,7 @@
 This package decides nothing about a request; the gateway does.
 """
 
-from proxy.web import dashboard_api, experiments_api, openai_api, pages, service_api
+from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
 from proxy.web.client_connection import IS_DRAINING, Connection
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Connection",
     "dashboard_api",
     "experiments_api",
+    "native_api",
     "openai_api",
     "pages",
     "service_api",

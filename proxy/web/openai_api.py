@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, ROUTED, Endpoint, is_api_path
+from proxy.protocol.endpoints import CHAT, MESSAGES, NATIVE, ROUTED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 _DRAIN_FACTOR: Final = 4
 # Response headers that scripts of an allowed origin may read.
 EXPOSED_HEADERS: Final = tuple(
-    "x-request-id x-upstream-request-id retry-after x-router-target x-router-model x-router-score "
-    "x-router-merit x-router-threshold x-router-reason x-router-rule x-router-decision-ms "
+    "x-request-id x-upstream-request-id retry-after x-should-retry "
+    "x-router-target x-router-model x-router-score x-router-merit x-router-threshold "
+    "x-router-reason x-router-rule x-router-decision-ms "
     "x-router-fallback x-router-adapted x-router-second-look x-router-verified-merit "
     "x-router-cost-usd x-router-saved-usd".split()
 )
@@ -54,6 +55,17 @@ _FORWARDED_METHODS: Final = [
     HttpMethod.DELETE,
     HttpMethod.OPTIONS,
 ]
+
+
+_MANAGING_PATHS: Final = [
+    "/api/pull",
+    "/api/push",
+    "/api/create",
+    "/api/copy",
+    "/api/delete",
+    "/api/blobs/{digest:str}",
+]
+_MANAGING_METHODS: Final = [HttpMethod.GET, HttpMethod.POST, HttpMethod.DELETE]  # GET: of HEAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,41 +309,67 @@ class _Routes:
                 return
             await self._answer(self._gateway.preview, scope, receive, send)
 
+        @asgi(f"/v1{MESSAGES.path}/count_tokens", copy_scope=False)
+        async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope.get("method") != "POST":
+                await self._refuse_method(scope, receive, send, allow="POST", endpoint=MESSAGES)
+                return
+            await self._answer(self._gateway.count_tokens, scope, receive, send)
+
+        async def manage(request: Request[Any, Any, Any]) -> ASGIApp:
+            path, method = request.scope["path"], _method_of(request.scope)
+            handler = partial(self._gateway.manage_models, method=method, path=path)
+
+            async def app(scope: Scope, receive: Receive, send: Send) -> None:
+                await self._answer(handler, scope, receive, send)
+
+            return app
+
         return [
-            *(self._routed(endpoint) for endpoint in ROUTED),
+            *(self._routed(endpoint, f"/v1{endpoint.path}") for endpoint in ROUTED),
+            *(self._routed(endpoint, endpoint.path) for endpoint in NATIVE),
             preview,
+            count_tokens,
+            route(_MANAGING_PATHS, http_method=_MANAGING_METHODS, status_code=200)(manage),
             delete_model,
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
 
-    def _routed(self, endpoint: Endpoint) -> ControllerRouterHandler:
-        @asgi(f"/v1{endpoint.path}", copy_scope=False)
+    def _routed(self, endpoint: Endpoint, path: str) -> ControllerRouterHandler:
+        @asgi(path, copy_scope=False)
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("method") == "GET" and endpoint is CHAT:
                 await self._answer(self._pass_through(scope), scope, receive, send)
                 return
             if scope.get("method") != "POST":
                 allow = "GET, POST" if endpoint is CHAT else "POST"
-                await self._refuse_method(scope, receive, send, allow=allow)
+                await self._refuse_method(scope, receive, send, allow=allow, endpoint=endpoint)
                 return
             await self._answer(partial(self._gateway.answer, endpoint), scope, receive, send)
 
         return answer
 
     def _pass_through(self, scope: Scope) -> Handler:
-        method = "HEAD" if IS_HEAD in scope else str(scope.get("method"))
+        method = _method_of(scope)
         query = scope["query_string"].decode("latin-1")
         return partial(
             self._gateway.pass_through, method=method, raw_path=scope["raw_path"], query=query
         )
 
     async def _refuse_method(
-        self, scope: Scope, receive: Receive, send: Send, *, allow: str
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        allow: str,
+        endpoint: Endpoint = CHAT,
     ) -> None:
         exchange = self._exchange(scope, receive, send, max_body_bytes=0)
         methods = allow.replace(", ", " or ")
         error = MethodNotAllowed(f"Use {methods} for this path.", allow=allow)
-        await send_error(error, exchange, [(b"x-request-id", new_request_id().encode())])
+        headers = [(b"x-request-id", new_request_id().encode())]
+        await send_error(error, exchange, headers, body_of=endpoint.error_body)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         max_body_bytes = self._gateway.snapshot.config.server.max_body_bytes
@@ -357,14 +395,28 @@ class _Routes:
         )
 
 
-def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Litestar's error handler: the same envelope, without internal details."""
+def _method_of(scope: Scope) -> str:
+    """The client's method. `client_connection` turns HEAD into GET."""
+    return "HEAD" if IS_HEAD in scope else str(scope.get("method"))
+
+
+def answer_error(
+    request: Request[Any, Any, Any],
+    error: Exception,
+    *,
+    body_of: Callable[[RouterError], bytes] = envelope,
+) -> Response[bytes]:
+    """Litestar's error handler: the same envelope, without internal details.
+
+    Args:
+        body_of: the body of an error in the form of another API.
+    """
     known = _translate(request, error)
     if isinstance(known, InternalError):
         logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     headers = {name.decode(): value.decode() for name, value in known.headers}
     return Response(
-        envelope(known),
+        body_of(known),
         status_code=known.status,
         media_type=MediaType.JSON,
         headers=headers | {"x-request-id": new_request_id()},
@@ -377,7 +429,8 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> RouterError
             return error
         case NotFoundException():
             method, path = request.method, request.scope["path"]
-            hint = f". The API is below /v1: {method} /v1{path}" if is_api_path(path) else ""
+            meant = meant_path(path)
+            hint = f". The API is below /v1: {method} {meant}" if meant is not None else ""
             return NotFound(f"Unknown route: {method} {path}{hint}", code="unknown_url")
         case MethodNotAllowedException():
             allow = (error.headers or {}).get("allow", "GET")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
+from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
 from router_model.categories import CATEGORIES
 
@@ -96,16 +97,102 @@ _ROUTED: Final = {
         _request(input={"description": "Forwarded to the upstream."}),
     ),
 }
+_BLOCKS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
+_PROMPT_OF_MESSAGES: Final = {
+    "messages": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["role", "content"],
+            "properties": {"role": {"type": "string"}, "content": _BLOCKS},
+        },
+    },
+    "system": {"anyOf": [{"type": "null"}, *_BLOCKS["anyOf"]]},
+}
+# Anthropic's API, whose errors have another form.
+_MESSAGES: Final = {
+    "/v1/messages": (
+        "Create a message. The local tier answers.",
+        _request("messages", **_PROMPT_OF_MESSAGES, stream=_STREAM),
+    ),
+    "/v1/messages/count_tokens": (
+        "Count the tokens of a request for a message. No model is called.",
+        _request("messages", **_PROMPT_OF_MESSAGES),
+    ),
+}
+
+
+_STRINGS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_OPTIONS: Final = {"type": ["object", "null"]}
+# Ollama's API: path, method, summary, request body.
+_NATIVE: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+    "/api/chat": (
+        "post",
+        "Answer a conversation, in Ollama's form. The proxy chooses the tier.",
+        _request(
+            messages={
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["role"],
+                    "properties": {
+                        "role": {"type": "string"},
+                        "content": {"type": ["string", "null"]},
+                    },
+                },
+            },
+            stream=_STREAM,
+            options=_OPTIONS,
+        ),
+    ),
+    "/api/generate": (
+        "post",
+        "Answer a prompt, in Ollama's form. The proxy chooses the tier.",
+        _request(
+            prompt={"type": ["string", "null"]},
+            system={"type": ["string", "null"]},
+            stream=_STREAM,
+            options=_OPTIONS,
+        ),
+    ),
+    "/api/embed": (
+        "post",
+        "Create embeddings, in Ollama's form. The tier that serves the model answers.",
+        _request("input", input=_STRINGS),
+    ),
+    "/api/embeddings": (
+        "post",
+        "Create one embedding, in Ollama's older form.",
+        _request(prompt={"type": "string"}),
+    ),
+    "/api/tags": ("get", "List auto, local, cloud and the local models.", None),
+    "/api/show": ("post", "Describe a model.", _request()),
+    "/api/ps": ("get", "List the loaded local models.", None),
+    "/api/version": ("get", "Get the version of Ollama, or of its API that is spoken.", None),
+}
+_NATIVE_ERROR: Final = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}},
+}
 
 
 @cache
 def document() -> bytes:
     """The document, as JSON."""
     paths: dict[str, Any] = {}
+    for path, (summary, schema) in _MESSAGES.items():
+        stream = path == "/v1/messages"
+        operation = _operation(summary, body=schema, stream=stream, error="MessagesError")
+        paths[path] = {"post": operation}
     for path, (summary, schema) in _ROUTED.items():
         paths[path] = {"post": _operation(summary, body=schema, stream=True)}
     paths["/v1/chat/completions"]["get"] = _operation("List chat completions stored in the cloud.")
     paths["/v1/models"] = {"get": _operation("List the models that a client may name.")}
+    paths["/v1/models"]["get"]["parameters"] = [
+        {"name": "type", "in": "query", "schema": {"enum": list(MODEL_TYPES)}}
+    ]
     paths["/v1/models/{model}"] = {
         "parameters": [
             {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -113,6 +200,9 @@ def document() -> bytes:
         "get": _operation("Get one model."),
         "delete": _operation("Delete a fine-tuned model in the cloud."),
     }
+    for path, (method, summary, body) in _NATIVE.items():
+        streams = path in ("/api/chat", "/api/generate")
+        paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
@@ -144,7 +234,11 @@ def document() -> bytes:
             },
             "paths": paths,
             "components": {
-                "schemas": {"Error": _ERROR},
+                "schemas": {
+                    "Error": _ERROR,
+                    "MessagesError": _MESSAGES_ERROR,
+                    "NativeError": _NATIVE_ERROR,
+                },
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             },
             "security": [{"key": []}],
@@ -166,6 +260,19 @@ _ERROR: Final = {
                 "code": {"type": ["string", "null"]},
             },
         }
+    },
+}
+_MESSAGES_ERROR: Final = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": "string"},
     },
 }
 _FEEDBACK: Final = {
@@ -266,17 +373,30 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
 }
 
 
+def _native_operation(summary: str, *, body: dict[str, Any] | None, stream: bool) -> dict[str, Any]:
+    """An operation of Ollama's API, which has its own errors, and lines as a stream."""
+    operation = _operation(summary, body=body)
+    if stream:
+        content = operation["responses"]["200"]["content"]
+        content["application/x-ndjson"] = {"schema": {"type": "string"}}
+    schema = {"schema": {"$ref": "#/components/schemas/NativeError"}}
+    for status in _ERRORS:
+        operation["responses"][status]["content"] = {"application/json": schema}
+    return operation
+
+
 def _operation(
     summary: str,
     *,
     body: dict[str, Any] | None = None,
     stream: bool = False,
     accepted: bool = False,
+    error: str = "Error",
 ) -> dict[str, Any]:
     good: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if stream:
         good["text/event-stream"] = {"schema": {"type": "string"}}
-    bad = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    bad = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {"200": {"description": "OK.", "content": good}}

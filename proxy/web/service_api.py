@@ -15,15 +15,17 @@ from proxy.errors import InvalidRequest, NotFound, RouterError, Unavailable
 from proxy.evaluation import Judge
 from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
-from proxy.protocol import read_request, view_models
+from proxy.protocol import read_request
+from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Target, new_request_id
+from proxy.routing import OWN_NAMES, find_local, own_name, suggest_name
 from proxy.storage import Store, StoreUnavailable, retry_until_written
 from proxy.upstream import Upstream
+from proxy.web.model_list import list_entries
 from proxy.web.openapi import document
 from proxy.web.small_bodies import read_small_body
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-OWNER: Final = "hybrid-llm-router"
 MAX_VERDICT_BYTES: Final = 10_000_000  # a conversation and two answers
 
 
@@ -68,22 +70,32 @@ def routes(
     @get("/v1/models", name="models")
     async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         await gateway.admit(tuple(request.scope["headers"]))
-        models = await collect_models(gateway.snapshot)
-        data = [_entry(model_id, owner) for model_id, owner in models.items()]
+        model_type = request.query_params.get("type")
+        if model_type is not None and model_type not in MODEL_TYPES:
+            raise InvalidRequest(
+                f"Invalid value for 'type': '{model_type}' is none of {', '.join(MODEL_TYPES)}.",
+                param="type",
+            )
+        entries = (await list_entries(gateway.snapshot)).values()
+        data = [entry for entry in entries if model_type in (None, entry["type"])]
         return Response({"object": "list", "data": data}, headers=_request_id())
 
     @get("/v1/models/{model_id:path}", name="model")
     async def show_model(
         request: Request[Any, Any, Any], model_id: FromPath[str]
-    ) -> Response[dict[str, str | int]]:
+    ) -> Response[dict[str, object]]:
         await gateway.admit(tuple(request.scope["headers"]))
         wanted = model_id.removeprefix("/")
-        models = await collect_models(gateway.snapshot)
-        if wanted not in models:
+        entries = await list_entries(gateway.snapshot)
+        own = (own_name(wanted) or wanted).partition(":")[0]
+        listed = own if own in OWN_NAMES else find_local(wanted, entries)
+        if listed is None:
             raise NotFound(
-                f"The model '{wanted}' does not exist.", param="model", code="model_not_found"
+                f"The model '{wanted}' does not exist.{suggest_name(wanted, entries)}",
+                param="model",
+                code="model_not_found",
             )
-        return Response(_entry(wanted, models[wanted]), headers=_request_id())
+        return Response(entries[listed], headers=_request_id())
 
     @post("/v1/feedback", status_code=200)
     async def take_feedback(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
@@ -204,19 +216,6 @@ async def _rate(
         raise Unavailable(str(error)) from None
 
 
-async def collect_models(snapshot: Snapshot) -> dict[str, str]:
-    """Every model name that a client may send, with its owner: the proxy or a tier."""
-    bodies = await asyncio.gather(
-        *(snapshot.upstreams[target].catalog.list_models() for target in Target)
-    )
-    models = dict.fromkeys(("auto", "local", "cloud"), OWNER)
-    for target, body in zip(Target, bodies, strict=True):
-        models.setdefault(snapshot.upstreams[target].model, target.value)
-        for model_id in view_models(body or b"") or ():
-            models.setdefault(model_id, target.value)
-    return models
-
-
 async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, object], bool]:
     """The state of each part, and whether the proxy is ready: at least one tier is up.
 
@@ -242,11 +241,6 @@ def _tier_part(tier: Upstream, *, is_up: bool) -> dict[str, str]:
     if tier.problem is not None:
         part["problem"] = tier.problem
     return part
-
-
-def _entry(model_id: str, owner: str) -> dict[str, str | int]:
-    """One model as OpenAI clients parse it. `created` is unknown and therefore 0."""
-    return {"id": model_id, "object": "model", "created": 0, "owned_by": owner}
 
 
 def _request_id() -> dict[str, str]:

@@ -57,6 +57,8 @@ DOORS = (
     Door("POST", "/v1/fine_tuning/jobs", b"{}"),
     Door("POST", "/v1/realtime/client_secrets", b"{}"),
     Door("POST", "/v1/messages", b"{}"),
+    Door("POST", "/v1/messages/count_tokens", b"{}"),
+    Door("GET", "/v1/messages/batches"),
     Door("GET", "/v1/anything/else"),
     Door("GET", "/api/status"),
     Door("POST", "/api/decisions", CHAT_BODY),
@@ -115,7 +117,7 @@ def denied(*statuses: int) -> Check:
             return "no answer"
         if seen.reply.status not in statuses:
             return f"answered {seen.reply.status}"
-        return None if seen.reply.is_envelope else "not OpenAI's error form"
+        return None if seen.reply.is_envelope else "not the API's error form"
 
     return check
 

@@ -1,9 +1,12 @@
 """Simulated OpenAI and Ollama: what each would put on the wire for a request.
 
+Ollama answers on OpenAI's endpoints, on its own, and on Anthropic's (`ollama_wire`).
+
 The request determines the answer. Offered tools are called until there are results, two at a time
-unless one is required; an actor that does not call unasked calls only the tool that the last prompt
-names, as in `CALL shell {"command": "ls"}`. A schema gets a valid value. All else is answered with
-`TEXT`. A word in the last prompt causes a fault:
+unless one is required; then the last one is called again, by which agents end. An actor that does
+not call unasked calls only the tool that the last prompt names, as in `CALL shell {"command":
+"ls"}`. A schema gets a valid value. All else is answered with `TEXT`, in the form that an agent's
+prompt demands. A word in the last prompt causes a fault:
 
     BUSY     OpenAI's 503, for the first two requests with this prompt; with VERY, three
     FULL     Ollama's 503: its queue is full
@@ -23,6 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import ollama_wire
+
 from fakes import DONE, Answer, Call, End, Gate, Step, chunked, error_json, event, whole
 
 Json = dict[str, Any]
@@ -31,6 +36,13 @@ WORDS: Final = ("2 + 2", " is 4,", " naïvely", " 🙂.")
 TEXT: Final = "".join(WORDS)
 CREATED: Final = 1_760_000_000
 CITIES: Final = ("Zürich", "Paris")
+# smolagents reports the results of tools in a user's message that begins with this.
+OBSERVATION: Final = "Observation:"
+# What agents demand of a text in their prompts, and the text in that form.
+FORMS: Final = {
+    "[[ ## completed ## ]]": ("[[ ## answer ## ]]\n", *WORDS, "\n\n[[ ## completed ## ]]"),  # DSPy
+    "<code>": ("<code>\nfinal_answer('", *WORDS, "')\n</code>"),  # smolagents
+}
 CRASHED: Final = event(error_json("The model has crashed."))
 # Headers of OpenAI's answers.
 OPENAI_HEADERS: Final = (
@@ -88,6 +100,12 @@ class Actor:
                 return self._trouble(body["prompt"]) or self._complete(body)
             case "/embeddings":
                 return self._embed(body)
+            case "/messages" if self._is_ollama:
+                return self._messages(body)
+            case "/api/chat" | "/api/generate" if self._is_ollama:
+                return self._native(body)
+            case "/api/embed" if self._is_ollama:
+                return self._whole(ollama_wire.embed(body))
             case "/moderations" if not self._is_ollama:
                 result = {"flagged": False, "categories": {}, "category_scores": {}}
                 return self._whole({"id": "modr-1", "model": "x", "results": [result]})
@@ -121,7 +139,15 @@ class Actor:
             return whole(busy, status=503, headers=[("retry-after-ms", "1")])
         return None
 
-    def _events(self, prompt: str, events: list[bytes], error: bytes, *, first: int) -> Answer:
+    def _events(
+        self,
+        prompt: str,
+        events: list[bytes],
+        error: bytes,
+        *,
+        first: int,
+        content_type: str = "text/event-stream",
+    ) -> Answer:
         """A stream of these events; only of the `first` ones when the prompt causes a fault."""
         steps: list[Step] = list(events)
         if "HANG" in prompt:
@@ -130,7 +156,7 @@ class Actor:
             steps = [*events[:first], error]
         elif "VANISH" in prompt:
             steps = [*events[:first], End.RESET]
-        return chunked(*steps, headers=self._headers())
+        return chunked(*steps, headers=self._headers(), content_type=content_type)
 
     # ── /v1/chat/completions ──────────────────────────────────────────────────────────────────
 
@@ -140,11 +166,12 @@ class Actor:
         if self._is_ollama and any(has_image(message) for message in messages):
             return self._refuse(400, "this model is missing data required for image input")
         offered = [tool["function"] for tool in body.get("tools") or () if "function" in tool]
-        answered = messages[-1]["role"] == "tool"
+        if messages[-1]["role"] == "tool" or prompt.startswith(OBSERVATION):
+            offered = offered[-1:] if body.get("tool_choice") == "required" else []
         schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
         if (body.get("response_format") or {}).get("type") == "json_object":
             schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-        output = self._say(body, [] if answered else offered, schema, prompt=prompt)
+        output = self._say(body, offered, schema, prompt=prompt)
         if body.get("stream"):
             events = [event(chunk) for chunk in self._chunks(body, output)]
             return self._events(prompt, [*events, DONE], CRASHED, first=3)
@@ -388,6 +415,54 @@ class Actor:
             yield {"type": "response.output_item.done", "item": item, **at}
         yield {"type": "response.completed", "response": done}
 
+    # ── Ollama's own endpoints, and Anthropic's ───────────────────────────────────────────────
+
+    def _native(self, body: Json) -> Answer:
+        """Answer /api/chat and /api/generate, which stream unless told otherwise."""
+        messages = body.get("messages")
+        prompt = prompt_of(body["prompt"] if messages is None else messages)
+        if "FULL" in prompt:
+            return whole(b'{"error": "server busy, please try again."}', status=503)
+        offered = [tool["function"] for tool in body.get("tools") or ()]
+        if messages and messages[-1]["role"] == "tool":
+            offered = []
+        output = self._say({}, offered, ollama_wire.schema_of(body), prompt=prompt)
+        if messages is None:
+            lines = ollama_wire.generate(body, output.words)
+        else:
+            lines = ollama_wire.chat(body, output.words, output.calls)
+        if body.get("stream", True):
+            return self._events(
+                prompt,
+                [ollama_wire.line(data) for data in lines],
+                ollama_wire.CRASHED_LINE,
+                first=2,
+                content_type="application/x-ndjson",
+            )
+        return [Gate()] if "HANG" in prompt else self._whole(ollama_wire.joined(lines))
+
+    def _messages(self, body: Json) -> Answer:
+        """Answer Anthropic's /v1/messages."""
+        messages = body["messages"]
+        prompt = prompt_of(messages)
+        if "FULL" in prompt:
+            busy = ollama_wire.message_error("server busy", kind="overloaded_error")
+            return whole(json.dumps(busy).encode(), status=503)
+        offered = [
+            {"name": tool["name"], "parameters": tool["input_schema"]}
+            for tool in body.get("tools") or ()
+        ]
+        content = messages[-1]["content"]
+        if isinstance(content, list) and any(part["type"] == "tool_result" for part in content):
+            offered = []
+        output = self._say({}, offered, None, prompt=prompt)
+        answer = ollama_wire.message(body, output.words, output.calls)
+        if body.get("stream"):
+            crashed = typed_event(ollama_wire.message_error("The model has crashed."))
+            events = ollama_wire.message_events(answer, output.words)
+            return self._events(prompt, events, crashed, first=3)
+        return [Gate()] if "HANG" in prompt else self._whole(answer)
+
     def _about(self, method: str, what: str) -> Answer:
         """Answer requests about earlier responses, which only OpenAI stores."""
         response_id, _, part = what.partition("/")
@@ -422,7 +497,8 @@ def say(body: Json, offered: list[Json], schema: Json | None) -> Output:
         )
     if schema is not None:
         return Output(tuple(pieces(json.dumps(example(schema), ensure_ascii=False))))
-    return Output(WORDS)
+    text = str(body.get("messages"))
+    return Output(next((words for demand, words in FORMS.items() if demand in text), WORDS))
 
 
 def named_call(prompt: str) -> tuple[str, str] | None:

@@ -28,6 +28,7 @@ NEEDS = {
     "test_ollama.py": "ollama",
     "test_pydantic_ai.py": "pydantic_ai",
     "test_smolagents.py": "smolagents",
+    "test_smolagents_tools.py": "smolagents",
 }
 collect_ignore = [name for name, package in NEEDS.items() if not importlib.util.find_spec(package)]
 collect_ignore.append("node")
@@ -36,6 +37,7 @@ collect_ignore.append("node")
 os.environ |= {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LANGSMITH_TRACING": "false",
+    "OPENAI_AGENTS_DISABLE_TRACING": "true",
     "DO_NOT_TRACK": "1",
 }
 

@@ -1,8 +1,10 @@
 """Requests and expected answers of all clients, and a view of the upstreams' calls."""
 
+import asyncio
 import json
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import tasks
@@ -34,6 +36,26 @@ CITIES = ["Zürich", "Paris"]
 def weather(city: str) -> str:
     """Tell the weather of a city."""
     return f"It is sunny in {city}."
+
+
+async def cancel_reading(stream: AsyncIterator[object]) -> None:
+    """Cancel the task that reads a stream, as servers do when their client leaves.
+
+    The task is cancelled after the first piece. Raises the error of a stream that has none.
+    """
+    has_begun = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in stream:
+            has_begun.set()
+
+    reading = asyncio.create_task(read())
+    beginning = asyncio.create_task(has_begun.wait())
+    await asyncio.wait([reading, beginning], return_when=asyncio.FIRST_COMPLETED)
+    reading.cancel()
+    beginning.cancel()
+    with suppress(asyncio.CancelledError):
+        await reading
 
 
 class Call(NamedTuple):

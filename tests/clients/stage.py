@@ -41,6 +41,8 @@ from live import CLOUD_MODEL
 from served import Served
 
 EMBEDDING_MODEL: Final = "nomic-embed-text:latest"
+# Ollama's own endpoints that generate.
+NATIVE_PATHS: Final = ("/api/chat", "/api/generate", "/api/embed")
 CLOUD_MODELS: Final = (CLOUD_MODEL, "gpt-9", "text-embedding-3-small")
 
 
@@ -53,6 +55,8 @@ class LocalModel(NamedTuple):
 
 
 LLAMA: Final = LocalModel("llama3.1:8b", ("completion", "tools"), 8192)
+# A further local model, which no tier is configured with.
+THINKER: Final = LocalModel("qwen3:4b", ("completion", "tools", "thinking"), 8192)
 QWEN: Final = LocalModel("qwen3:8b", ("completion", "tools"), 40960)
 PHI3: Final = LocalModel("phi3:latest", ("completion",), 4096)
 
@@ -68,8 +72,12 @@ class Stage:
     def play_local(self, upstream: FakeUpstream, model: LocalModel) -> None:
         """Make an upstream answer like an Ollama with a chat model."""
         upstream.answer = self._recorded("local", needs_adapting=True)
-        upstream.models = _listed(model.name, EMBEDDING_MODEL)
+        upstream.models = _listed(model.name, THINKER.name, EMBEDDING_MODEL)
         upstream.native = {path: _json(value) for path, value in _about(model).items()}
+        upstream.native["/api/show"] = lambda call: _show(
+            THINKER if call.json.get("model") == THINKER.name else model
+        )
+        upstream.native |= dict.fromkeys(NATIVE_PATHS, upstream.answer)
 
     def play_cloud(self, upstream: FakeUpstream) -> None:
         """Make an upstream answer like OpenAI."""
@@ -117,13 +125,31 @@ def _about(model: LocalModel) -> dict[str, Any]:
     """What Ollama's own endpoints tell of its chat model, by path."""
     return {
         "/api/version": {"version": "0.33.0"},
-        "/api/show": {
-            "capabilities": model.capabilities,
-            "model_info": {"llama.context_length": 131072},
-        },
         "/api/ps": {
             "models": [{"name": model.name, "model": model.name, "context_length": model.context}],
         },
+        "/api/tags": {
+            "models": [_tag(name) for name in (model.name, THINKER.name, EMBEDDING_MODEL)],
+        },
+    }
+
+
+def _show(model: LocalModel) -> Answer:
+    """Ollama's answer about a model."""
+    context = {"llama.context_length": 131072}
+    return _json({"capabilities": model.capabilities, "model_info": context})
+
+
+def _tag(name: str) -> dict[str, Any]:
+    """A model in Ollama's own list."""
+    details = {"format": "gguf", "family": "llama", "families": ["llama"], "parent_model": ""}
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": "2026-01-02T03:04:05Z",
+        "size": 4_920_753_328,
+        "digest": "46e0c10c039e",
+        "details": details | {"parameter_size": "8.0B", "quantization_level": "Q4_K_M"},
     }
 
 

@@ -464,7 +464,7 @@ def test_length_of_answers_is_learnt_from_the_cloud(url: str, tmp_path: Path, us
     judge(url, TEXTS[:300], propensity=lambda text: 1.0)
     execute(
         url,
-        "UPDATE requests SET input_tokens = 500, output_tokens = 7",
+        "UPDATE requests SET input_tokens = 5000, output_tokens = 7",  # with instructions, tools
         "UPDATE requests SET target = 'cloud', output_tokens = 1000 "
         "WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 100)",
         f"UPDATE samples SET other_response = '{'word ' * 800}' "
@@ -474,7 +474,8 @@ def test_length_of_answers_is_learnt_from_the_cloud(url: str, tmp_path: Path, us
     calibrated(config, f"--out={tmp_path}/own")
     gain = Manifest.load(tmp_path / "own").gain
     assert gain is not None
-    assert gain.input_tokens == pytest.approx((240 * 500 + 100 * 40) / 340, rel=0.1)
+    new_tokens = sum(map(len, TEXTS[:300])) / 300 / 4
+    assert gain.input_tokens == pytest.approx((240 * new_tokens + 100 * 40) / 340, rel=0.1)
     assert gain.output_tokens == pytest.approx((160 * 1000 + 100 * 120) / 260, rel=0.1)
     [length] = expected_output_tokens(gain, [[0.0, 0.0, 0.0]], 20.0)
     assert length == pytest.approx(1000, rel=0.4)

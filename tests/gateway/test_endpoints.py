@@ -508,31 +508,6 @@ async def test_pass_through_requires_a_key(start: StartProxy, cloud: FakeUpstrea
     assert not cloud.calls
 
 
-# Anthropic's API.
-
-
-@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens?beta=true"])
-@pytest.mark.parametrize("unknown_models", ["cloud", "reject"])
-async def test_anthropic_api_goes_to_the_local_tier(
-    start: StartProxy, local: FakeUpstream, path: str, unknown_models: str
-) -> None:
-    local.answer = chunked(b"event: message_start\ndata: {}\n\n")
-    proxy = await start(
-        {"server": {"api_keys": ["mine"]}, "routing": {"unknown_models": unknown_models}}
-    )
-    headers = {"x-api-key": "mine", "anthropic-version": "2023-06-01"}
-    body = b'{"model":"phi3","max_tokens":8,"stream":true,"messages":[]}'
-    response = await proxy.client.post(path, content=body, headers=headers)
-    assert response.content == b"event: message_start\ndata: {}\n\n"
-    assert (local.call.path, local.call.body) == (path, body)
-    assert local.call.header("anthropic-version") == "2023-06-01"
-    assert local.call.header("x-api-key") is None
-    wrong = await proxy.client.post(path, content=body, headers={"x-api-key": "theirs"})
-    assert wrong.status_code == 401
-    first, _ = (await proxy.finish(2)).rows
-    assert (first["endpoint"], first["target"], first["ending"]) == ("other", "local", "ok")
-
-
 # Feedback.
 
 
@@ -680,8 +655,8 @@ async def targets(proxy: LiveProxy, *requests: Any, headers: Any = None) -> list
     return results
 
 
-HARD_TURN = conversation(EASY, "4", HARD)
-EASY_TURN = conversation(EASY, "4", HARD, "Well.", "Thank you. " * 40)
+HARD_TURN = conversation(EASY, "Hello!", HARD)
+EASY_TURN = conversation(EASY, "Hello!", HARD, "Hello!", "Thank you. " * 40)
 
 
 @pytest.mark.parametrize(
@@ -713,29 +688,33 @@ async def test_conversation_stays_in_the_cloud_for_any_first_reason(
     proxy = await start(limited)
     first = await proxy.chat(messages=conversation(EASY), **fields)
     assert first.headers["x-router-target"] == "cloud"
-    assert await targets(proxy, conversation(EASY, "4", "And 3+3?")) == ["cloud sticky"]
+    assert await targets(proxy, conversation(EASY, "Hello!", "And 3+3?")) == ["cloud sticky"]
 
 
-async def test_session_id_depends_on_opening_hints_and_key(start: StartProxy) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"headers": {"authorization": "Bearer theirs"}},
+        {"user": "u1"},
+        {"prompt_cache_key": "k1"},
+        {"metadata": {"session_id": "s1"}},
+        {"headers": {"authorization": "Bearer mine", "x-router-session": "s1"}},
+    ],
+    ids=["key", "user", "prompt_cache_key", "metadata", "header"],
+)
+async def test_conversations_of_others_are_others(
+    start: StartProxy, changes: dict[str, Any]
+) -> None:
+    """They have the same words, and one of them went to the cloud."""
     proxy = await start({"server": {"api_keys": ["mine", "theirs"]}})
-    mine, theirs = ({"authorization": f"Bearer {key}"} for key in ("mine", "theirs"))
-    asks: list[tuple[Any, Any, dict[str, Any]]] = [
-        (mine, conversation(EASY), {}),
-        (mine, conversation(EASY, "4", "And 3+3?"), {}),
-        (mine, conversation("Hi. " + EASY), {}),
-        (theirs, conversation(EASY), {}),
-        (mine, conversation(EASY), {"user": "u1"}),
-        (mine, conversation(EASY), {"metadata": {"session_id": "s1"}}),
-        (mine, conversation(EASY), {"prompt_cache_key": "k1"}),
-        (mine | {"x-router-session": "s2"}, conversation(EASY), {}),
-        (mine | {"x-router-session": "s2"}, conversation(HARD), {}),
-    ]
-    for headers, messages, fields in asks:
-        await proxy.chat(headers=headers, messages=messages, **fields)
-    sessions = [row["session_id"] for row in (await proxy.finish(len(asks))).rows]
-    assert sessions[0] == sessions[1]
-    assert sessions[7] == sessions[8]
-    assert len(set(sessions)) == 7
+    mine = {"headers": {"authorization": "Bearer mine"}}
+    later = conversation(HARD, "Hello!", EASY * 20)
+    await proxy.chat(messages=conversation(HARD), **mine)
+    other = await proxy.chat(messages=later, **(mine | changes))
+    own = await proxy.chat(messages=later, **mine)
+    assert (other.headers["x-router-reason"], own.headers["x-router-reason"]) == ("score", "sticky")
+    first, second, third = [row["session_id"] for row in (await proxy.finish(3)).rows]
+    assert first == third != second
 
 
 async def test_session_header_links_requests_with_different_openings(proxy: LiveProxy) -> None:

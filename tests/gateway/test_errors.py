@@ -324,6 +324,66 @@ async def test_a_base_url_without_v1_is_explained(proxy: LiveProxy) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("GET", "/models", "/v1/models"),
+        ("GET", "/models/auto", "/v1/models/auto"),
+        ("POST", "/messages", "/v1/messages"),
+        ("POST", "/responses", "/v1/responses"),
+        ("POST", "/embeddings", "/v1/embeddings"),
+        ("POST", "/completions", "/v1/completions"),
+        ("PUT", "/chat/completions", "/v1/chat/completions"),
+        ("DELETE", "/responses/resp_1", "/v1/responses/resp_1"),
+        ("POST", "/openai/v1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/api/v1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/V1/chat/completions", "/v1/chat/completions"),
+        ("POST", "/v1beta/openai/chat/completions", None),
+        ("POST", "/v2/embeddings", "/v1/embeddings"),
+        ("POST", "/api/embeddings", None),  # no path below /v1
+        ("GET", "/nothing/models", None),
+    ],
+)
+async def test_a_path_without_v1_names_the_one_that_is_meant(
+    proxy: LiveProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    method: str,
+    path: str,
+    meant: str | None,
+) -> None:
+    body = b'{"model":"auto"}' if method != "GET" else None
+    response = await proxy.client.request(method, path, content=body)
+    check_error(response, 404, code="unknown_url")
+    hint = "" if meant is None else f". The API is below /v1: {method} {meant}"
+    assert response.json()["error"]["message"] == f"Unknown route: {method} {path}{hint}"
+    assert not local.calls
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/v1/v1/messages", "Is /v1 in the base URL twice?"),
+        ("/v1/V1/embeddings", "Is /v1 in the base URL twice?"),
+        ("/v1/api/chat", "Does the base URL need /v1?"),
+        ("/v1/api/v1/responses", "Does the base URL need /v1?"),
+        ("/v1/openai/v1/chat/completions", "Does the base URL need /v1?"),
+        ("/v1/v1beta/models/x:generateContent", "Does the base URL need /v1?"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
+async def test_a_second_base_is_explained_and_its_body_goes_nowhere(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, method: str, path: str, hint: str
+) -> None:
+    body = b'{"model":"auto"}' if method != "GET" else None
+    response = await proxy.client.request(method, path, content=body)
+    check_error(response, 404, code="unknown_url")
+    assert response.json()["error"]["message"] == f"Unknown route: {method} {path}. {hint}"
+    assert not local.calls
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/v1/nothing"),

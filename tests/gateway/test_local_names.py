@@ -1,11 +1,12 @@
-"""A request for a local model does not go to the cloud while the local models are not known."""
+"""A request that means a local model does not go to the cloud, whether or not it is there."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from fakes import PATIENCE_SECONDS, FakeUpstream, refused_address, whole
+from fakes import PATIENCE_SECONDS, Call, FakeUpstream, refused_address, whole
 from live import LiveProxy, StartProxy
 
 MODEL = "qwen2.5:7b"
@@ -58,15 +59,157 @@ async def test_it_is_local_once_the_server_lists_it(
     assert not cloud.calls
 
 
-@pytest.mark.parametrize("models", [LIST, whole(b'{"object":"list","data":null}')])
-async def test_a_name_that_is_not_listed_is_one_of_the_cloud(
-    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, models: Any
+MISSING = ("phi4:14b", "ollama/qwen3:8b", "hf.co/org/model", "Lokal", "qwen2.5", "gml:free")
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+@pytest.mark.parametrize("model", MISSING)
+async def test_a_missing_local_model_is_refused_here(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str, model: str
 ) -> None:
-    local.models = models  # Ollama without a model has null
+    local.models = LIST
     proxy = await start()
-    response = await post(proxy, "chat/completions", **CHAT | {"model": "glm:free"})
+    response = await post(proxy, path, **REQUESTS[path] | {"model": model})
+    assert response.status_code == 404
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert model in error["message"]
+    assert not cloud.calls
+    assert not local.calls
+    row = (await proxy.finish()).row
+    assert (row["ending"], row["target"], row["cost_usd"]) == ("rejected", None, None)
+
+
+async def test_the_error_names_the_nearest_model_and_how_to_install_it(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.models = LIST
+    local.native["/api/version"] = whole(b'{"version":"0.33.0"}')
+    proxy = await start()
+    message = (await proxy.chat(model="qwen2.5:3b")).json()["error"]["message"]
+    assert "Did you mean 'qwen2.5:7b'?" in message
+    assert message.endswith("To install it: ollama pull qwen2.5:3b")
+    prefixed = (await proxy.chat(model="ollama/Qwen2.5:3b")).json()["error"]["message"]
+    assert prefixed.endswith("To install it: ollama pull Qwen2.5:3b")
+    for model in ("ollama/-x", "ollama/$(reboot)", "ollama/a\nb"):
+        assert "pull" not in (await proxy.chat(model=model)).json()["error"]["message"]
+    resembling = (await proxy.chat(model="Lokal")).json()["error"]["message"]
+    assert "Did you mean 'local'?" in resembling
+    assert "pull" not in resembling
+
+
+OWN_NAMES = {
+    "Local": "local",
+    "LOCAL": "local",
+    "openai/local": "local",
+    "ollama/phi3": "local",
+    "ollama_chat/qwen2.5:7b": "local",
+    "Auto": "local",
+    "openai/auto": "local",
+    "AUTO:threshold=1": "cloud",
+    "Cloud": "cloud",
+    "litellm_proxy/cloud": "cloud",
+}
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+@pytest.mark.parametrize(("model", "tier"), OWN_NAMES.items())
+async def test_own_names_are_read_without_case_and_connection(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    path: str,
+    model: str,
+    tier: str,
+) -> None:
+    local.models = LIST
+    proxy = await start()
+    response = await post(proxy, path, **REQUESTS[path] | {"model": model})
+    assert (response.status_code, response.headers["x-router-target"]) == (200, tier)
+    called, other = (local, cloud) if tier == "local" else (cloud, local)
+    assert called.call.json["model"] in ("phi3:latest", MODEL, "gpt-4o-mini")
+    assert not other.calls
+
+
+@pytest.mark.parametrize("model", ["Local", "ollama/phi3", "openai/local", MODEL])
+async def test_embeddings_for_a_local_name_stay_local(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, model: str
+) -> None:
+    local.models = LIST
+    proxy = await start()
+    for headers in ({}, {"x-router-target": "local"}):
+        response = await proxy.client.post(
+            "/v1/embeddings", json={"model": model, "input": SECRET}, headers=headers
+        )
+        assert response.status_code == 200
+        assert local.calls[-1].json["model"] in ("phi3", "phi3:latest", MODEL)
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize("path", ["responses/input_tokens", "responses/compact"])
+async def test_what_only_the_cloud_has_is_refused_for_the_local_tier(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str
+) -> None:
+    local.models = LIST
+    proxy = await start()
+    for model, headers in (("local", {}), (MODEL, {}), ("auto", {"x-router-target": "local"})):
+        response = await proxy.client.post(
+            f"/v1/{path}", json={"model": model, "input": SECRET}, headers=headers
+        )
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == "unsupported_by_local_model"
+    assert not cloud.calls
+    forced = await proxy.client.post(
+        f"/v1/{path}",
+        json={"model": "phi4:14b", "input": "Hi"},
+        headers={"x-router-target": "cloud"},
+    )
+    assert forced.status_code == 200
+    assert cloud.call.json["model"] == "phi4:14b"
+
+
+async def test_a_name_with_a_price_is_the_clouds(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.models = whole(b'{"data":[{"id":"gpt-oss:20b"},{"id":"gpt-4"}]}')
+    proxy = await start()
+    for model in ("gpt-4o", "gpt-4.1"):  # which resemble them
+        assert (await proxy.chat(model=model)).status_code == 200
+        assert cloud.calls[-1].json["model"] == model
+    assert not local.calls
+
+
+@pytest.mark.parametrize("model", ["glm:free", "phi-3", "vendor/model:fast", "gemini:latest"])
+async def test_a_name_that_the_cloud_lists_is_the_clouds(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, model: str
+) -> None:
+    local.models = LIST
+    listed = ("glm:free", "phi-3", "vendor/model", "models/gemini:latest")
+    cloud.models = whole(json.dumps({"data": [{"id": name} for name in listed]}).encode())
+    proxy = await start()
+    response = await post(proxy, "chat/completions", **CHAT | {"model": model})
     assert response.status_code == 200
-    assert cloud.call.json["model"] == "glm:free"
+    assert cloud.call.json["model"] == model
+
+
+async def test_the_cloud_is_asked_once_for_its_models(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.models = LIST
+    asked: list[str] = []
+
+    def models(call: Call) -> Any:
+        asked.append(call.path)
+        return whole(b'{"data":[{"id":"glm:free"}]}')
+
+    cloud.models = models
+    proxy = await start()
+    await post(proxy, "chat/completions", **CHAT | {"model": "gpt-5"})
+    assert not asked  # a name that is clearly the cloud's
+    for model in ("glm:free", "phi4:14b", "glm:free"):
+        await post(proxy, "chat/completions", **CHAT | {"model": model})
+    assert len(asked) == 1
+    assert [call.json["model"] for call in cloud.calls] == ["gpt-5", "glm:free", "glm:free"]
 
 
 async def test_a_list_stays_known_when_the_server_fails(

@@ -60,14 +60,37 @@ async def test_merit_decides_and_is_in_header_row_and_metrics(proxy: LiveProxy) 
     assert outcome.metrics("router_merit_bucket", le="0.5") == 1
 
 
+LONG = "Answer in one sentence. " * 1_000
+TOOL = {"type": "function", "function": {"name": "f", "description": LONG, "parameters": {}}}
+
+
 async def test_dear_prompt_stays_local_at_equal_gain(proxy: LiveProxy) -> None:
-    """The text that is scored is the same; the system prompt makes the call dear."""
-    messages = [
-        {"role": "system", "content": "Answer in one sentence. " * 1_000},
-        {"role": "user", "content": HARD},
-    ]
-    response = await proxy.chat(messages=messages)
+    response = await proxy.chat(text=f"{HARD} {LONG}")
     assert shown(response)[:3] == ("local", "score", "0.8000")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "system", "content": LONG}, {"role": "user", "content": HARD}]},
+        {
+            "messages": [
+                {"role": "user", "content": LONG},
+                {"role": "assistant", "content": LONG},
+                {"role": "user", "content": HARD},
+            ]
+        },
+        {"messages": [{"role": "user", "content": HARD}], "tools": [TOOL]},
+    ],
+    ids=["instructions", "earlier turns", "tools"],
+)
+async def test_what_comes_again_with_each_request_is_no_cost_of_one(
+    proxy: LiveProxy, fields: dict[str, Any]
+) -> None:
+    alone = await proxy.chat(text=HARD)
+    response = await proxy.chat(**fields)
+    assert shown(response) == shown(alone)
+    assert shown(response)[0] == "cloud"
 
 
 async def test_explanation_and_trace_name_the_merit(proxy: LiveProxy) -> None:

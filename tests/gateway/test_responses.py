@@ -585,7 +585,8 @@ def without_id(item: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name != "id"}
 
 
-async def test_tool_loop_stays_with_the_cloud(proxy: LiveProxy) -> None:
+async def test_tool_loop_stays_with_the_cloud(proxy: LiveProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = response_answer(output=TOOL_TURNS[:1])
     asked = [{"role": "user", "content": EASY}]
     first = await create(proxy, model="cloud", input=asked)
     assert first.headers["x-router-target"] == "cloud"

@@ -56,10 +56,18 @@ async def test_housekeeping_falls_back(start: StartProxy) -> None:
 async def test_housekeeping_does_not_move_its_conversation(proxy: LiveProxy) -> None:
     headers = {"x-router-session": "mine"}
     results = [
-        decision(await proxy.chat(messages=messages, headers=headers))
-        for messages in (chat(HARD), TITLE, chat(HARD, "First, …", EASY * 20))
+        decision(await proxy.chat(messages=messages, headers=headers, model=model))
+        for messages, model in (
+            (chat(HARD), "auto"),
+            (TITLE, "auto"),
+            (TITLE, "local"),
+            (chat(HARD, "First, …", EASY * 20), "auto"),
+        )
     ]
-    assert results == ["cloud score", "local housekeeping", "cloud sticky"]
+    assert results == ["cloud score", "local housekeeping", "local forced", "cloud sticky"]
+    sessions = [row["session_id"] for row in (await proxy.finish(4)).rows]
+    assert sessions[0] == sessions[3] is not None
+    assert sessions[1:3] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +76,10 @@ async def test_housekeeping_does_not_move_its_conversation(proxy: LiveProxy) -> 
 async def test_thanks_need_no_cloud(start: StartProxy, sticky: str, target: str) -> None:
     proxy = await start({"routing": {"sticky": sticky}})
     assert decision(await proxy.chat(messages=chat(HARD))) == "cloud score"
-    assert decision(await proxy.chat(messages=chat(HARD, "Proof: …", "Thank you!"))) == target
-    later = chat(HARD, "Proof: …", "Thank you!", "You are welcome.", EASY * 20)
+    assert decision(await proxy.chat(messages=chat(HARD, "Hello!", "Thank you!"))) == target
+    later = chat(HARD, "Hello!", "Thank you!", "Hello!", EASY * 20)
     assert decision(await proxy.chat(messages=later)) == "cloud sticky"
+    assert len({row["session_id"] for row in (await proxy.finish(3)).rows}) == 1
 
 
 @pytest.mark.parametrize(

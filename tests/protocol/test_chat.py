@@ -232,7 +232,7 @@ RESPONSES_SPELLINGS = {
     "json_object": ('"text":{"format":{"type":"json_object"}}', "json_object"),
     "logprobs": ('"include":["message.output_text.logprobs"]', "response_logprobs"),
     "custom": ('"tools":[{"type":"custom","name":"x"}]', "custom_tools"),
-    "web_search": ('"tools":[{"type":"web_search"}]', "hosted_tools"),
+    "web_search": ('"tools":[{"type":"web_search"}]', "web_search"),
 }
 
 

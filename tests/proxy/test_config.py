@@ -792,10 +792,11 @@ def test_other_models_have_the_timeouts_of_the_tier(tmp_path: Path, model: str) 
 def test_the_first_entry_that_has_a_model_counts(tmp_path: Path) -> None:
     text = local(
         timeouts="{first_token: 7}",
-        models='[{names: [a*], idle: 1}, {names: [ab, "*"], first_token: 2, reasoning: true}]',
+        models='[{names: [A*], idle: 1}, {names: [ab, "*"], first_token: 2, reasoning: true}]',
     )
     tier = load(tmp_path, text).upstreams.local
-    assert tier.settings_of("ab") == ModelSettings(TimeoutsConfig(first_token=7, idle=1))
+    for model in ("ab", "AB"):
+        assert tier.settings_of(model) == ModelSettings(TimeoutsConfig(first_token=7, idle=1))
     assert tier.settings_of("b") == ModelSettings(TimeoutsConfig(first_token=2), reasoning=True)
 
 

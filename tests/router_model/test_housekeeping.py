@@ -30,6 +30,36 @@ HOUSEKEEPING = {
             '### Output:\n{ "follow_ups": [] }\n### Chat History:\n' + HISTORY,
         )
     ],
+    "messages that may follow": [
+        (
+            "user",
+            "### Task:\nPredict 2-4 short messages the user may want to send next.\n"
+            "### Guidelines:\n- Do not repeat answers.\n### Output:\n"
+            'JSON format: { "follow_ups": [] }\n'
+            "### Chat History:\n" + HISTORY,
+        )
+    ],
+    "a prompt for a picture": [
+        (
+            "user",
+            "### Task:\nGenerate a vivid prompt for an image generation task, by the context.\n"
+            '### Output:\nStrictly return JSON: { "prompt": "…" }\n### Chat History:\n' + HISTORY,
+        )
+    ],
+    "a prompt for a picture, misspelled": [
+        (
+            "user",
+            "### Task:\nGenerate a long prompt for am image generation task.\n### Chat History:\n"
+            + HISTORY,
+        )
+    ],
+    "an emoji": [
+        (
+            "user",
+            "Your task is to reflect the speaker's probable mood through a suitable emoji. "
+            "Interpret emotions from the message (e.g., 😊).\n\nMessage: ```The roses bloom!```",
+        )
+    ],
     "search query": [
         (
             "user",
@@ -214,6 +244,22 @@ TASKS = {
             "Fix the bug in my parser.\n\nConversation:\nA: it fails\n\nWrite a summary of the "
             "discussion. Only JSON.",
         )
+    ],
+    "a prompt for a picture of something else": [
+        ("user", "Generate a detailed prompt for an image of a knight in a chat room. Only text.")
+    ],
+    "a model of a user": [
+        (
+            "user",
+            "Write a simulator for our chat that predicts the messages the user might send next."
+            "\n\nConversation:\nbob: hi",
+        )
+    ],
+    "an emoji in a program": [
+        ("user", "Write a chat bot that reflects the speaker's mood through an emoji.\nbot: hi")
+    ],
+    "a message to reply to": [
+        ("user", "Explain the deadlock in this message.\n\nMessage: ```thread 1 waits```")
     ],
     "nothing": [],
 }

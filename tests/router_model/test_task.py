@@ -64,6 +64,26 @@ MATERIAL = STORY[: task.MATERIAL_CHARS] + "…"
 
 # What is scored for a conversation.
 CASES: dict[str, tuple[Turns, str]] = {
+    # Marked fields.
+    "a question between marked fields": (
+        [
+            user(
+                f"[[ ## question ## ]]\n{QUESTION}\n\nRespond with the corresponding output fields, "
+                "starting with the field `[[ ## answer ## ]]`, and then ending with the marker."
+            )
+        ],
+        QUESTION,
+    ),
+    "fields of which one is context": (
+        [
+            user(
+                f"[[ ## question ## ]]\n{QUESTION}\n\n[[ ## context ## ]]\n{STORY}\n\n"
+                "Respond with a JSON object in the following order of fields: `answer`."
+            )
+        ],
+        f"{MATERIAL}\n{QUESTION}",
+    ),
+    "a marker without a value": ([user("[[ ## question ## ]]")], "[[ ## question ## ]]"),
     # Clients' context.
     "a context turn before the task": (
         [user("<environment_context>\n  <cwd>/srv</cwd>\n</environment_context>"), user(QUESTION)],

@@ -1,6 +1,7 @@
 """Routing: the client's preference, the score, the threshold and a failing model."""
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -13,8 +14,9 @@ import pytest
 from fakes import PATIENCE_SECONDS
 from gains import flat_gain
 from proxy.config import Config, RoutingConfig, UpstreamConfig, UpstreamsConfig
-from proxy.errors import InvalidRequest, LocalModelsUnknown, NotFound
+from proxy.errors import InvalidRequest, LocalModelMissing, LocalModelsUnknown, NotFound
 from proxy.record import Reason, Target
+from proxy.routing.model_names import is_near_miss, suggest_name
 from proxy.routing.router import Decision, Model, Router, RoutingPreference, Scorer
 from router_model.domain import Unreadable
 from router_model.model import Score
@@ -75,6 +77,9 @@ def test_default_routed_models_are_auto_and_the_cloud_model() -> None:
     by_default = router(configure(routed=None))
     assert by_default.read_preference("gpt-4o-mini", ()) == RoutingPreference()
     assert by_default.read_preference("gpt-4o", ()) == RoutingPreference(CLOUD, "gpt-4o")
+    spelt = router(configure(routed=("Fast", "Phi3:latest")))
+    for name in ("fast", "FAST", "phi3", "library/phi3:latest"):
+        assert spelt.read_preference(name, ()) == RoutingPreference()
     only_auto = router(configure(routed=("auto",)))
     assert only_auto.read_preference("gpt-4o-mini", ()) == RoutingPreference(CLOUD, "gpt-4o-mini")
 
@@ -88,17 +93,29 @@ def test_default_routed_models_are_auto_and_the_cloud_model() -> None:
         ("cloud", {}, RoutingPreference(CLOUD)),
         ("phi3:latest", {}, RoutingPreference(LOCAL)),
         ("phi3", {}, RoutingPreference(LOCAL)),
-        ("phi3:mini", {}, RoutingPreference(CLOUD, "phi3:mini")),
+        ("ollama/Phi3", {}, RoutingPreference(LOCAL)),
+        ("ollama_chat/qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("OpenAI/ollama/Qwen3:4B", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("openai/qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
+        ("phi3:mini", {"target": "cloud"}, RoutingPreference(CLOUD, "phi3:mini")),
         ("registry.ollama.ai/library/Phi3", {}, RoutingPreference(LOCAL)),
         ("qwen3:4b", {}, RoutingPreference(LOCAL, "qwen3:4b")),
         ("Library/Qwen3:4B", {}, RoutingPreference(LOCAL, "qwen3:4b")),  # as it is listed
-        ("me/qwen3:4b", {}, RoutingPreference(CLOUD, "me/qwen3:4b")),
-        ("GPT-4o-mini", {}, RoutingPreference(CLOUD, "GPT-4o-mini")),  # of the cloud: exactly
+        ("GPT-4o-mini", {}, RoutingPreference()),
+        ("GPT-4o", {}, RoutingPreference(CLOUD, "GPT-4o")),  # as the client writes it
         ("qwen3:4b", {"target": "local"}, RoutingPreference(LOCAL, "qwen3:4b")),
         ("qwen3:4b", {"target": "cloud"}, RoutingPreference(CLOUD)),
         ("qwen3:4b", {"target": "auto"}, RoutingPreference()),
         ("gpt-4o", {}, RoutingPreference(CLOUD, "gpt-4o")),
-        ("Auto", {}, RoutingPreference(CLOUD, "Auto")),
+        ("Auto", {}, RoutingPreference()),
+        ("LOCAL", {}, RoutingPreference(LOCAL)),
+        (" Cloud ", {}, RoutingPreference(CLOUD)),
+        ("local:latest", {}, RoutingPreference(LOCAL)),  # as clients of Ollama write it
+        ("openai/auto", {}, RoutingPreference()),
+        ("litellm_proxy/Local", {}, RoutingPreference(LOCAL)),
+        ("ollama_chat/auto", {}, RoutingPreference()),
+        ("hybrid/auto:Cost=0.3", {}, RoutingPreference(threshold=0.03)),
+        ("Auto", {"target": "local"}, RoutingPreference(LOCAL)),
         ("auto:threshold=0.25", {}, RoutingPreference(threshold=0.25)),
         ("auto:cost=0.3", {}, RoutingPreference(threshold=0.03)),  # from the table
         ("auto:quality=0.5", {}, RoutingPreference(threshold=0.005)),
@@ -202,12 +219,84 @@ def test_invalid_preference_is_rejected(model: str, headers: dict[str, str], par
     assert caught.value.param == param
 
 
+MISSING = {
+    # The form of a local model's name.
+    "qwen3:8b": "qwen3:4b",
+    "Phi3:mini": "phi3:latest",
+    "me/qwen3:4b": "qwen3:4b",
+    "ollama/quen3": "qwen3:4b",
+    "ollama/gpt-4o-mini": None,
+    "hf.co/org/model": None,
+    "library/phy3": "phi3:latest",
+    "lm_studio/x": None,
+    # Near misses.
+    "Lokal": "local",
+    "loca1": "local",
+    "atuo": "auto",
+    "clod": "cloud",
+    "openai/Lokal": "local",
+    "litellm_proxy/phi-3": "phi3:latest",
+    "local-model": "local",
+    "myproxy/auto": "auto",
+    "phi-3": "phi3:latest",
+    "phi4": "phi3:latest",
+    "qwen3": "qwen3:4b",
+    "Qwen3-4b": "qwen3:4b",
+}
+
+
+@pytest.mark.parametrize(("model", "nearest"), MISSING.items())
+def test_a_name_that_means_or_resembles_a_local_one_is_refused(
+    model: str, nearest: str | None
+) -> None:
+    with pytest.raises(LocalModelMissing) as caught:
+        router().read_preference(model, (), {"phi3:latest", "qwen3:4b"})
+    error = caught.value
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    hint = "" if nearest is None else f"Did you mean '{nearest}'? "
+    assert error.message == (
+        f"The local server has no model '{model}'. {hint}To send the request to the cloud, set "
+        "the header x-router-target: cloud."
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    "gpt-5 gpt-4 o3 o4-mini claude-sonnet-5 gemini-3-flash text-embedding-3-small grok-4 "
+    "mistral-large-latest openrouter/auto-beta meta-llama/llama-3.3-70b-instruct "
+    "accounts/fireworks/models/kimi-k2 z-ai/glm-5:free ft:gpt-4o-mini:org::id whisper-1 "
+    "openai/deepseek-r1:free us.anthropic.claude-v2:1:18k "
+    "arn:aws:bedrock:us-east-1:1:inference-profile/x".split(),
+)
+def test_other_names_go_to_the_cloud(model: str) -> None:
+    listed = {"phi3:latest", "qwen3:4b", "gpt-oss:20b", "gemma3:4b", "deepseek-r1:7b"}
+    assert router().read_preference(model, (), listed) == RoutingPreference(CLOUD, model)
+
+
+def test_a_name_is_compared_with_bounded_work() -> None:
+    compared = []
+
+    def names() -> Iterator[str]:
+        for number in range(10_000):
+            compared.append(number)
+            yield f"model-{number}:7b"
+
+    assert not is_near_miss("something-else", names())
+    assert len(compared) <= 200
+    long_name = "x" * 101
+    assert is_near_miss(long_name[2:], [long_name[1:]])
+    assert not is_near_miss(long_name, [long_name[1:]])
+    assert suggest_name(long_name * 10_000, [long_name])  # its beginning
+
+
 def test_unknown_models_can_be_rejected() -> None:
     strict = router(configure(unknown="reject", routed=()))
     for headers in ([], [(b"x-router-target", b"cloud")]):
         with pytest.raises(NotFound) as caught:
             strict.read_preference("gpt-5", headers)
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(NotFound, match=r"Did you mean 'gpt-4o-mini'\?"):
+        strict.read_preference("gpt4o-mini", [])
     assert strict.read_preference("auto", []) == RoutingPreference()  # always accepted
     assert strict.read_preference("gpt-4o-mini", []) == RoutingPreference(CLOUD, "gpt-4o-mini")
     assert strict.read_preference("phi3", []) == RoutingPreference(LOCAL)
@@ -229,8 +318,9 @@ def test_unknown_models_can_be_rejected() -> None:
 def test_ollama_name_without_tag_means_latest(
     configured: str, requested: str, is_local: bool
 ) -> None:
-    preference = router(configure(local=configured)).read_preference(requested, [])
-    assert (preference.target is LOCAL) == is_local
+    with contextlib.nullcontext() if is_local else pytest.raises(LocalModelMissing):
+        preference = router(configure(local=configured)).read_preference(requested, [])
+        assert preference.target is LOCAL
 
 
 # Decisions.

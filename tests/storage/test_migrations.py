@@ -325,7 +325,7 @@ COLUMN_TYPES: dict[type[peewee.Field], set[str]] = {
 INDEXES: dict[str, set[str]] = {
     "requests": {
         "created_at", "reason created_at", "model created_at", "ending created_at",
-        "client_key_hash created_at", "session_id created_at",
+        "client_key_hash created_at", "history_hash created_at",
     },
     "judgements": {"request_id", "*request_id target judge_model"},
     "samples": {"state turn", "created_at"},

@@ -87,6 +87,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "fallback_why": "5xx",
         "upstream_ms": 140.0,
         "session_id": "s",
+        "history_hash": "h",
         "client_key_hash": "abc",
         "error": "Broke off.",
         "error_code": "upstream_broken",
@@ -118,6 +119,27 @@ def test_record_becomes_a_row(url: str) -> None:
         "response": "Hallo 🙂\t\\N\r\n",
         "category": "other",
     }
+
+
+def test_newest_complete_answer_of_a_conversation_is_found(url: str) -> None:
+    answers = [
+        {"session_id": "a", "history_hash": "one", "target": Target.LOCAL, "created_at": NOW},
+        {"session_id": "b", "history_hash": "two", "target": Target.CLOUD, "created_at": NOW + 1},
+        {"session_id": "a", "history_hash": "one", "target": Target.CLOUD, "created_at": NOW + 2},
+        {"session_id": "a", "history_hash": "one", "target": None, "created_at": NOW + 3},
+    ]
+    records = [finished(**answer) for answer in answers]
+    cut_off = {"target": Target.LOCAL, "created_at": NOW + 4, "ending": Ending.CLIENT_GONE}
+    records.append(finished(session_id="a", history_hash="one", **cut_off))
+    with opened(url) as store:
+        for record in records:
+            store.add(record)
+    with opened(url) as store:
+        find = store.lookups.find_answer
+        assert find(["one", "two"], NOW) == ("a", Target.CLOUD)
+        assert find(["two", "unknown"], NOW) == ("b", Target.CLOUD)
+        assert find(["two"], NOW + 2) is None
+        assert find(["unknown"], NOW) is None
 
 
 def test_rejected_request_becomes_a_row(url: str) -> None:

@@ -46,10 +46,13 @@ class Reply:
 
     @property
     def is_envelope(self) -> bool:
-        """Whether the body is an error in OpenAI's form."""
+        """Whether the body is an error in the form of OpenAI or, with a type, of Anthropic."""
         try:
-            error = json.loads(self.body)["error"]
-            return {"message", "type", "param", "code"} == error.keys() and bool(error["message"])
+            document = json.loads(self.body)
+            error, fields = document["error"], {"message", "type"}
+            if document.get("type") != "error":
+                fields |= {"param", "code"}
+            return fields == error.keys() and bool(error["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
             return False
 
@@ -121,7 +124,7 @@ def refused(seen: Seen) -> str | None:
     if not (400 <= statuses[0] < 500 or statuses[0] in (501, 505)):
         return f"answered {statuses[0]}"
     if not seen.replies[0].is_envelope:
-        return f"{statuses[0]} is not OpenAI's error form: {seen.replies[0].body[:60]!r}"
+        return f"{statuses[0]} is not the API's error form: {seen.replies[0].body[:60]!r}"
     return None
 
 

@@ -109,6 +109,7 @@ class FakeUpstream:
             str, Answer | Callable[[Call], Answer]
         ]  # outside of /v1: Ollama's own endpoints
         self.calls: list[Call] = []
+        self.native_calls: list[Call] = []  # POST to those endpoints
         self.reset()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -131,6 +132,7 @@ class FakeUpstream:
         self.models = whole(b'{"object":"list","data":[]}')
         self.native = {}
         self.calls.clear()
+        self.native_calls.clear()
 
     @property
     def base_url(self) -> str:
@@ -173,6 +175,8 @@ class FakeUpstream:
                     async with self._arrival:
                         self.calls.append(call)
                         self._arrival.notify_all()
+                elif call.method == "POST":
+                    self.native_calls.append(call)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -475,10 +479,26 @@ def vectors_json() -> bytes:
     return json.dumps(answer).encode()
 
 
+def message_json(text: str = "Hello!", **fields: Any) -> bytes:
+    """The body of an answer of Anthropic's Messages API."""
+    answer = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "upstream-model",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 19, "output_tokens": 10},
+    }
+    return json.dumps(answer | fields).encode()
+
+
 def answer_by_path(call: Call) -> Answer:
     """What a working server answers, complete."""
     if call.path.startswith("/v1/responses"):
         return response_answer()
+    if call.path.startswith("/v1/messages"):
+        return whole(message_json())
     return whole(vectors_json() if call.path.startswith("/v1/embeddings") else answer_json())
 
 

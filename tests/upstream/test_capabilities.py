@@ -54,6 +54,8 @@ async def test_unloaded_model_has_ollamas_default_context() -> None:
         DEFAULT_CONTEXT_TOKENS,
         frozenset({"completion", "json_schema", "logprobs"}),
         needs_adapting=True,
+        tool_types=frozenset({"namespace", "web_search"}),
+        max_context_tokens=131072,
     )
     assert json.loads(native.posted[0]) == {"model": "phi3:latest"}
 
@@ -87,15 +89,39 @@ async def test_configured_capabilities_take_precedence() -> None:
     capabilities = await detect_capabilities(
         ollama(), tier(context_tokens=1000, capabilities=("tools",))
     )
-    assert capabilities == Capabilities(1000, frozenset({"tools"}), needs_adapting=True)
+    assert capabilities == Capabilities(
+        1000,
+        frozenset({"tools"}),
+        needs_adapting=True,
+        tool_types=frozenset({"namespace", "web_search"}),
+        max_context_tokens=131072,
+    )
     assert configured_capabilities(tier(context_tokens=7)) == Capabilities(7)
+
+
+@pytest.mark.parametrize(
+    ("version", "types"),
+    [
+        ("0.32.6", set()),
+        ("0.32.7", {"namespace"}),
+        ("0.33.0", {"namespace", "web_search"}),
+        ("1.0.0", {"namespace", "web_search"}),
+        ("0.0.0", set()),
+    ],
+)
+async def test_types_of_tools_depend_on_the_version(version: str, types: set[str]) -> None:
+    detected = await detect_capabilities(ollama(version={"version": version}), tier())
+    assert detected is not None
+    assert detected.tool_types == types
 
 
 async def test_old_ollama_reports_fewer_capabilities() -> None:
     capabilities = await detect_capabilities(
         FakeNative(version={"version": "0.5.2"}, show={"model_info": PHI["model_info"]}), tier()
     )
-    assert capabilities == Capabilities(DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True)
+    assert capabilities == Capabilities(
+        DEFAULT_CONTEXT_TOKENS, None, needs_adapting=True, max_context_tokens=131072
+    )
     detected = await detect_capabilities(ollama(version={"version": "0.12.10"}), tier())
     assert detected is not None
     assert detected.capabilities == {"completion", "json_schema"}
@@ -118,15 +144,20 @@ async def test_other_server_is_not_ollama(native: FakeNative) -> None:
 async def test_missing_model_and_invalid_replies_are_unknown_capabilities() -> None:
     for answers in ({"show": b"?"}, {"show": b"[]", "ps": b"{"}, {"show": {}, "ps": {}}):
         capabilities = await detect_capabilities(ollama(**answers), tier())
-        assert capabilities == Capabilities(None, None, needs_adapting=True)
+        assert capabilities is not None
+        assert (capabilities.context_tokens, capabilities.capabilities) == (None, None)
+        assert capabilities.needs_adapting
 
 
 def test_replicas_share_only_common_capabilities() -> None:
+    types = frozenset({"namespace", "web_search"})
     first = Capabilities(4096, frozenset({"tools", "vision"}), needs_adapting=True)
-    second = Capabilities(8192, frozenset({"tools"}))
+    second = Capabilities(8192, frozenset({"tools"}), tool_types=types)
     assert common_capabilities([first, second]) == Capabilities(
         4096, frozenset({"tools"}), needs_adapting=True
     )
+    first = first._replace(tool_types=types - {"web_search"})
+    assert common_capabilities([first, second]).tool_types == {"namespace"}
     assert common_capabilities([Capabilities()]) == Capabilities()
 
 

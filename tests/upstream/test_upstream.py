@@ -383,6 +383,34 @@ async def test_failure_during_detection_marks_capabilities_as_stale() -> None:
     assert not upstream.catalog.is_stale
 
 
+async def test_looking_a_name_up_queries_the_list_rarely() -> None:
+    """And soon again after a failure, during which the last list counts."""
+    clock, bodies = Clock(), [b'{"data":[{"id":"a/b"}]}', b"", b'{"data":[]}']
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, stream=Pieces(bodies[min(queries(), len(bodies)) - 1]))
+
+    transport = Transport(answer)
+    config = UpstreamConfig(base_url="http://tier:1/v1", model="m")
+    lists = Upstream("cloud", config, transport=transport, clock=clock).catalog.lists
+
+    def queries() -> int:
+        return len(transport.requests)
+
+    assert await asyncio.gather(*map(lists, ("a/b", "a/b:fast", "b", "b:fast"))) == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert (queries(), await lists("a/b")) == (1, True)
+    clock.now += 599
+    assert (await lists("a/b"), queries()) == (True, 1)
+    clock.now += 1
+    assert (await lists("a/b"), queries()) == (True, 2)  # not an answer
+    clock.now += 9
+    assert (await lists("a/b"), queries()) == (True, 2)
+    clock.now += 1
+    assert (await lists("a/b"), queries()) == (False, 3)
+
+
 async def test_tier_is_up_if_any_replica_lists_its_models() -> None:
     async def half(request: httpx2.Request) -> httpx2.Response:
         assert (request.method, request.url.path) == ("GET", "/v1/models")

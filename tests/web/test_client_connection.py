@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -287,6 +288,31 @@ async def test_head_is_answered_as_get_without_a_body(proxy: LiveProxy, path: st
     await client.send(HEALTH)  # nothing but the head came before
     assert (await read_answer(client))[0] == 200
     await client.leave()
+
+
+async def test_every_route_with_get_answers_head_alike(proxy: LiveProxy) -> None:
+    """RFC 9110, section 9.3.2: the same headers as for GET, and no body."""
+    found = {
+        re.sub(r"\{[^}]*\}", "auto", route.path)
+        for route in proxy.proxy.app.routes
+        if "GET" in getattr(route, "methods", {"GET"})
+    }
+    assert {"/", "/health", "/ready", "/metrics", "/v1/models", "/openapi.json", "/dashboard",
+            "/compare", "/experiments", "/v1/models/auto", "/api/status"} <= found  # fmt: skip
+    for path in sorted(found):
+        got = await proxy.client.get(path, headers={"accept-encoding": "identity"})
+        client = await proxy.connect_raw(
+            f"HEAD {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+        )
+        status, head, _ = await read_answer(client, has_body=False)
+        await client.send(HEALTH)  # nothing but the head came before
+        assert (await read_answer(client))[0] == 200, path
+        await client.leave()
+        assert status == got.status_code, path
+        names = {line.partition(":")[0] for line in head.split("\r\n")[1:] if line}
+        assert names - {"x-request-id", "date"} == set(got.headers) - {"x-request-id", "date"}, path
+        if not path.startswith(("/metrics", "/api/", "/v1/chat")):  # their bodies change
+            assert f"content-length: {got.headers['content-length']}" in head, path
 
 
 async def test_head_is_passed_on_as_head(proxy: LiveProxy, cloud: FakeUpstream) -> None:

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anthropic_wire import ollama_events as message_events
 from fakes import (
     EASY,
     HARD,
@@ -32,7 +33,9 @@ from fakes import (
     answer_json,
     chunked,
     head,
+    message_json,
     openai_events,
+    vectors_json,
     whole,
 )
 from live import CLOUD_KEY, LOCAL_KEY, StartProxy, check_agreement
@@ -593,8 +596,12 @@ def check_secrets(data: bytes) -> None:
 
 def check_envelope(answer: Answered) -> None:
     assert answer.headers["content-type"].startswith("application/json"), answer
-    error = json.loads(answer.body)["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
+    document = json.loads(answer.body)
+    error = document["error"]
+    if document.get("type") == "error":  # Anthropic's form
+        assert error.keys() == {"message", "type"}
+    else:
+        assert error.keys() == {"message", "type", "param", "code"}
     assert error["message"]
     assert isinstance(error["message"], str)
 
@@ -603,7 +610,12 @@ def answer_call(call: Call) -> Answer:
     """A stream or a complete response. The raw bytes decide, as bodies may be invalid JSON."""
     if call.method == "HEAD":
         return [head(headers=[("content-length", str(len(BODY)))])]
-    return chunked(*EVENTS) if b'"stream":true' in call.body else whole(BODY)
+    streams = b'"stream":true' in call.body
+    if call.path.startswith("/v1/messages"):
+        return chunked(*message_events()) if streams else whole(message_json())
+    if call.path.startswith("/v1/embeddings"):
+        return whole(vectors_json())
+    return chunked(*EVENTS) if streams else whole(BODY)
 
 
 class ErrorHandler(logging.Handler):

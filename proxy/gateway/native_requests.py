@@ -1,0 +1,64 @@
+"""What routing has to know of a request to the local server's own API."""
+
+from proxy.errors import InvalidRequest, NotFound
+from proxy.gateway.call import Call
+from proxy.protocol.ollama_native import NativeRequest
+from proxy.record import Target
+from proxy.routing import RoutingPreference, read_headers
+from proxy.upstream import Capabilities
+
+
+def limit_to_own_api(call: Call, preference: RoutingPreference) -> RoutingPreference:
+    """The preference for a request that perhaps only the local server can answer.
+
+    Raises:
+        InvalidRequest: the client wants the cloud for it, or the local server has no API of its
+            own.
+        NotFound: no tier is known to have the model.
+    """
+    native = call.native
+    assert native is not None  # the caller has a request of that API
+    if preference.target is Target.CLOUD:
+        require_known_model(call, Target.CLOUD, preference.model)
+    if native.is_load:
+        return preference._replace(target=preference.target or Target.LOCAL)
+    if (field := native.local_field) is None:
+        return preference
+    if preference.target is Target.CLOUD or call.wire(Target.LOCAL) is not call.endpoint:
+        raise InvalidRequest(
+            f"'{field}' needs a model of the local server, and a local server with this API.",
+            param=field,
+            code="unsupported_by_local_model",
+        )
+    return preference._replace(target=Target.LOCAL)
+
+
+def require_known_model(call: Call, target: Target, model: str | None) -> None:
+    """Refuse a model that neither tier is known to have.
+
+    Names are local here unless something says otherwise. One that is misspelled or not installed
+    does not leave for the cloud with its prompt.
+
+    Raises:
+        NotFound: the cloud was not asked for, and the name has no listed price there.
+    """
+    snapshot = call.snapshot
+    if target is not Target.CLOUD or model in (None, snapshot.upstreams[Target.CLOUD].model):
+        return
+    is_forced = read_headers(RoutingPreference(), call.exchange.headers).target is Target.CLOUD
+    if not is_forced and not snapshot.prices.is_known(model):
+        raise NotFound(
+            f"model '{model}' not found, neither on the local server nor as a known model of the "
+            "cloud. GET /api/tags lists the local ones.",
+            param="model",
+            code="model_not_found",
+        )
+
+
+def with_context(capabilities: Capabilities, native: NativeRequest) -> Capabilities:
+    """The capabilities with the context that the client asks for (`num_ctx`)."""
+    asked, known = native.context_tokens, capabilities.context_tokens
+    if asked is None or known is None:
+        return capabilities
+    most = capabilities.max_context_tokens
+    return capabilities._replace(context_tokens=min(asked, known if most is None else most))
