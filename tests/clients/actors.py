@@ -503,6 +503,7 @@ def say(body: Json, offered: list[Json], schema: Json | None) -> Output:
 
 def named_call(prompt: str) -> tuple[str, str] | None:
     """The tool call that a prompt names, as (name, arguments)."""
+    prompt = prompt.replace('\\"', '"')  # opencode sends its command line's prompt quoted
     match = re.search(r"\bCALL (\w+) (?={)", prompt)
     if match is None:
         return None
