@@ -27,6 +27,7 @@ from proxy.protocol.fields import (
     array_of,
     is_given,
     known_form,
+    read_cache_key,
     read_hints,
     read_known,
     read_limit,
@@ -205,7 +206,7 @@ class ChatRequest(msgspec.Struct, dict=True):
 
     @property
     def hints(self) -> Mapping[str, str]:
-        return read_hints(self.user, self.prompt_cache_key, self.metadata)
+        return read_hints(self.user, self.metadata) | read_cache_key(self.prompt_cache_key)
 
     @property
     def metadata_values(self) -> Mapping[str, str]:

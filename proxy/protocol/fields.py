@@ -19,8 +19,15 @@ _any_list = msgspec.json.Decoder(list[Any])
 _encoder = msgspec.json.Encoder()
 
 # Names of hints that name a conversation, in lower case and without separators.
+_CACHE_KEY: Final = "promptcachekey"  # one that names a conversation
 SESSION_FIELDS: Final = frozenset(
-    {"conversation", "conversationid", "sessionid", "threadid", "chatid"}
+    {"conversation", "conversationid", "sessionid", "threadid", "chatid", _CACHE_KEY}
+)
+# A UUID, or what says that it is the id of a conversation: `conv-42`, `session_01J…`.
+_CONVERSATION_ID: Final = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?:conv(?:ersation)?|ses(?:s|sion)?|thread|chat|dialog(?:ue)?)[-_:./](?=.*\d)\S+",
+    re.IGNORECASE,
 )
 _NO_SEPARATORS: Final = str.maketrans("", "", "_-. ")
 
@@ -297,7 +304,7 @@ def read_limit(*fields: msgspec.Raw) -> int | None:
     return largest
 
 
-def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
+def read_hints(*fields: msgspec.Raw) -> dict[str, str]:
     """The string fields by their number, and what object fields name a conversation.
 
     Other values of an object are left out: they may differ between the requests of a conversation.
@@ -310,6 +317,18 @@ def read_hints(*fields: msgspec.Raw) -> Mapping[str, str]:
             values = {str(number): value} if isinstance(value, str) else _read_sessions(value)
             hints |= {name: text for name, text in values.items() if isinstance(text, str) and text}
     return hints
+
+
+def read_cache_key(raw: msgspec.Raw) -> dict[str, str]:
+    """The hint of a `prompt_cache_key`.
+
+    An application gives all its conversations one key, or each its own, as Codex does. Only a key
+    of the form of an id names a conversation.
+    """
+    key = read_text(raw) if raw else None
+    if not key:
+        return {}
+    return {_CACHE_KEY if _CONVERSATION_ID.fullmatch(key) else "cache": key}
 
 
 def _read_sessions(values: Mapping[str, Any]) -> dict[str, Any]:

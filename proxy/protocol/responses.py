@@ -24,6 +24,7 @@ from proxy.protocol.fields import (
     drop_forbidden_tools,
     is_given,
     known_form,
+    read_cache_key,
     read_hints,
     read_known,
     read_limit,
@@ -251,7 +252,7 @@ class ResponsesRequest:
     @property
     def hints(self) -> Mapping[str, str]:
         body = self._body
-        hints = read_hints(body.user, body.prompt_cache_key, body.metadata)
+        hints = read_hints(body.user, body.metadata) | read_cache_key(body.prompt_cache_key)
         stored = read_text(body.conversation) or _identify(body.conversation).id
         return {**hints, "conversation": stored} if stored else hints
 

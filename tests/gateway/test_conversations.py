@@ -358,6 +358,24 @@ async def test_metadata_name_the_conversation(proxy: LiveProxy, name: str) -> No
 
 
 @pytest.mark.parametrize(
+    "key",
+    ["conv-42", "01a22ebc-5f3b-7d91-a5e2-e74fdb73ae1a", "ses_7f3k2", "Thread:9", "chat/user-1"],
+)
+async def test_cache_key_that_is_an_id_names_the_conversation(proxy: LiveProxy, key: str) -> None:
+    results = await decisions(proxy, chat(HARD), chat(TASK), prompt_cache_key=key)
+    assert results == ["cloud score", "cloud sticky"]
+    assert await decisions(proxy, chat(TASK), prompt_cache_key=f"{key}0") == ["local score"]
+
+
+@pytest.mark.parametrize(
+    "key", ["app", "chat-app", "support-bot-v2", "tenant-8f14e45f", "chatbot-2", "v1:prompt:2024"]
+)
+async def test_cache_key_of_an_application_names_none(proxy: LiveProxy, key: str) -> None:
+    results = await decisions(proxy, chat(HARD), chat(TASK), prompt_cache_key=key)
+    assert results == ["cloud score", "local score"]
+
+
+@pytest.mark.parametrize(
     "fields",
     [{"prompt_cache_key": "app"}, {"user": "u1"}, {"metadata": {"app": "shop", "session": "x"}}],
     ids=["prompt_cache_key", "user", "metadata"],
