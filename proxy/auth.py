@@ -33,6 +33,10 @@ _PORT: Final = re.compile(rb":\d*$")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+# A client's user may take it for the provider's key.
+_WRONG_KEY: Final = "Incorrect API key: it is none of this proxy's keys (server.api_keys)."
+
+
 class Principal(NamedTuple):
     """The caller: the hash of the API key, and the limits of that key.
 
@@ -152,7 +156,7 @@ class ApiKeys:
         scheme, _, given = authorization.partition(b" ")
         known = self._find(given.strip())
         if known is None or scheme.lower() != b"bearer":
-            raise NotAuthenticated("Incorrect API key provided.")
+            raise NotAuthenticated(_WRONG_KEY)
         return known.principal
 
     def check_page(self, headers: Headers) -> None:
@@ -185,7 +189,7 @@ class ApiKeys:
         _check_origin(headers)
         known = self._find(key.strip().encode())
         if known is None:
-            raise NotAuthenticated("Incorrect API key provided.")
+            raise NotAuthenticated(_WRONG_KEY)
         ends = f"{int(self._clock() + SESSION_SECONDS):x}"
         return f"{ends}.{_sign(known.secret, ends)}"
 

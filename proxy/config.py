@@ -788,6 +788,13 @@ def _check_meaning(config: Config, document: "_Document") -> None:
                 raise document.error(
                     f"{section}.base_url", f"{shown} is not a URL such as http://localhost:11434/v1"
                 )
+            if _is_own_address(url, config.server):
+                raise document.error(
+                    f"{section}.base_url",
+                    f"{_shown_value(url)} is this proxy's own address. OPENAI_BASE_URL and "
+                    "OLLAMA_BASE_URL of the proxy name its upstreams: set the proxy's address only "
+                    "where its clients run",
+                )
         _check_credentials(settings, section, document)
     for tier in ("local", "cloud"):
         for key in ("forward_headers", "return_headers"):
@@ -816,6 +823,14 @@ def _check_meaning(config: Config, document: "_Document") -> None:
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
     _check_rules(config, document)
+
+
+def _is_own_address(url: str, server: ServerConfig) -> bool:
+    """Whether an upstream would be the proxy itself, which would call itself for ever."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = parts.hostname or ""
+    return port == server.port and (host == server.host or is_this_machine(host))
 
 
 def _check_credentials(

@@ -32,6 +32,7 @@ from proxy.protocol.ollama import (
     TAGS_PATH,
     can_chat,
     find_model,
+    is_proxy,
     read_model_names,
     server_url,
 )
@@ -156,7 +157,7 @@ def chat_models(url: str) -> list[str] | None:
     """The models of a server that can chat, the smallest first; None without an answer."""
     try:
         return asyncio.run(_chat_models(url))
-    except ConfigError:
+    except (ConfigError, InitFailed):
         raise
     except Exception:  # any failure or other answer: it is not Ollama
         return None
@@ -166,6 +167,10 @@ async def _chat_models(url: str) -> list[str]:
     async with _open_client(url) as client:
         answer = await _ask(client.get(join_url(url, TAGS_PATH)))
         answer.raise_for_status()
+        if is_proxy(answer.json()):
+            raise InitFailed(
+                f"{url} is a hybrid-llm proxy, not Ollama. Unset OLLAMA_HOST, or use --ollama URL"
+            )
         chatting = []
         for name in read_model_names(answer.json()):
             details = await _ask(client.post(join_url(url, SHOW_PATH), json={"model": name}))

@@ -39,6 +39,7 @@ from proxy.routing import (
     has_local_form,
     own_name,
     read_headers,
+    suggest_name,
     wants_no_store,
     without_connection,
 )
@@ -52,7 +53,6 @@ SPILL_AFTER_SECONDS: Final = 5.0
 _COMPARABLE: Final = frozenset({"json_schema", "json_object", "logprobs"})
 SESSION_DIGITS: Final = 16  # of the id of a conversation
 _MAX_TYPE_CHARS: Final = 64  # of a tool, in a message
-_MAX_LISTED_NAMES: Final = 10  # of local models, in a message
 
 
 class DecisionMaker:
@@ -534,10 +534,11 @@ def _name_local_model(call: Call) -> str:
             "Retry when it runs.",
             param="model",
         )
-    names = sorted({local.model, *(known_names or ())})[:_MAX_LISTED_NAMES]
+    nearest = suggest_name(name, (local.model, *(known_names or ())))
     raise NotFound(
-        f"The local model answers this API, and there is none called '{name}'. Use 'auto' or one "
-        f"of: {', '.join(names)}.",
+        f"Only the local model answers this API, and no local model is called '{name}'.{nearest} "
+        "Use the model 'local' (Claude Code: ANTHROPIC_MODEL=local), or send the header "
+        "x-router-target: local.",
         param="model",
         code="model_not_found",
     )

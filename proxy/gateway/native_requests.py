@@ -26,7 +26,7 @@ def limit_to_own_api(call: Call, preference: RoutingPreference) -> RoutingPrefer
         return preference
     if preference.target is Target.CLOUD or call.wire(Target.LOCAL) is not call.endpoint:
         raise InvalidRequest(
-            f"'{field}' needs a model of the local server, and a local server with this API.",
+            f"Only a local model on Ollama supports '{field}'. Use the model 'local'.",
             param=field,
             code="unsupported_by_local_model",
         )

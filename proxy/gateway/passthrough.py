@@ -25,6 +25,7 @@ from proxy.protocol.endpoints import (
     STATELESS_POSTS,
     Path,
     has_second_base,
+    is_misspelled,
     read_path,
 )
 from proxy.protocol.ollama_native import MANAGED
@@ -68,12 +69,16 @@ class Passthrough:
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
+        if path.steps[0].lower() == "api":
+            hint = ". Ollama's API is below /api: its clients need the address without /v1"
+            raise _unknown_route(method, raw_path, hint)
         if has_second_base(path):  # its body is not for the cloud, which has no such path
             raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
         if path.is_below_messages:
             raise _unknown_route(method, raw_path)
-        if path.name.startswith("/chat/") and not path.name.startswith("/chat/completions"):
-            raise _unknown_route(method, raw_path)
+        if is_misspelled(path):
+            hint = ". The base URL ends with /v1, and the client adds the name of the endpoint"
+            raise _unknown_route(method, raw_path, hint)
         stored = await self._find(call, path)
         if stored is not None and stored.target is Target.LOCAL:
             await self._answer_from_store(call, stored, method, path, query)

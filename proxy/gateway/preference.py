@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from proxy.errors import LocalModelMissing
+from proxy.errors import LocalModelMissing, LocalModelsUnknown
 from proxy.gateway.call import Snapshot
 from proxy.protocol.ollama import can_pull, pull_command
 from proxy.record import Target
@@ -20,10 +20,10 @@ async def read_preference(
     local, cloud = (snapshot.upstreams[target].catalog for target in Target)
     try:
         return snapshot.router.read_preference(model, headers, local.known_names)
-    except LocalModelMissing as error:
+    except (LocalModelMissing, LocalModelsUnknown) as error:
         if snapshot.prices.is_known(model) or await cloud.lists(model):
             return RoutingPreference(Target.CLOUD, model)
-        name = error.installs
+        name = error.installs if isinstance(error, LocalModelMissing) else None
         if name is not None and can_pull(name) and local.capabilities.needs_adapting:
             error.message += f" To install it: {pull_command(name)}"
         raise

@@ -260,10 +260,12 @@ _FIRST_STEPS: Final = frozenset(
 )
 
 _OTHER_BASE: Final = re.compile(
-    r"/*(?:(?:openai|anthropic|compatible-mode)/+)?(?:api/+(?=v\d))?(?:v\d\w*/+)*", re.IGNORECASE
+    r"/*(?:(?:openai|anthropic|compatible-mode)/+)?(?:api/+(?=v\d|chat/+completions))?"
+    r"(?:v\d\w*/+)*",
+    re.IGNORECASE,
 )
 # What a path below /v1 begins with if the client's base URL has /v1 and its own path a base, too.
-_SECOND_BASE: Final = re.compile(r"v\d\w*|api|openai", re.IGNORECASE | re.ASCII)
+_SECOND_BASE: Final = re.compile(r"v\d\w*|api|openai|anthropic|ollama", re.IGNORECASE | re.ASCII)
 
 # The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
 # control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,
@@ -303,6 +305,19 @@ def meant_path(path: str) -> str | None:
 def has_second_base(path: Path) -> bool:
     """Whether a path below /v1 begins with the base of another API, such as `v1` or `api`."""
     return _SECOND_BASE.fullmatch(path.steps[0]) is not None
+
+
+def is_misspelled(path: Path) -> bool:
+    """Whether a path below /v1 is nearly that of a routed endpoint: `/chat`, or twice the name.
+
+    Its body is a prompt, which is not for the cloud before it is routed.
+    """
+    name = path.name
+    if path.steps[0].lower() == "chat" and not name.startswith(f"{CHAT.path}/"):
+        return name != CHAT.path
+    routed = tuple(endpoint.path for endpoint in ROUTED)
+    is_doubled = any(name.startswith(f"{first}/") for first in routed) and name.endswith(routed)
+    return is_doubled or f"{name}s" in routed
 
 
 def other_endpoint(raw_path: bytes) -> Endpoint:

@@ -36,6 +36,15 @@ _CLOUD_NAME: Final = re.compile(
     r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
     r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+(?::\d*[a-z]+)?"
 )
+# Names without a tag as Ollama's library spells them: clouds write `llama-3.3-70b` or `qwen-max`.
+# Source: https://ollama.com/library.
+_LIBRARY_NAME: Final = re.compile(
+    r"(?:(?:llama|phi|qwen|gemma|granite|smollm|olmo|command-r|deepseek-v)\d+(?:\.\d+)?"
+    r"|llama\d(?:\.\d)?-vision|gemma\dn|phi\d-mini|qwen\d(?:\.\d)?-coder|gemma|qwen"
+    r"|mistral|mistral-nemo|mixtral|codellama|codegemma|deepseek-r1|tinyllama|vicuna|falcon"
+    r"|starcoder2?|stablelm2|orca-mini|dolphin-[a-z0-9]+|nomic-embed-text|mxbai-embed-large"
+    r"|all-minilm|bge-m3|snowflake-arctic-embed\d?|embeddinggemma|llava)"
+)
 # Ollama drops these without an error or refuses them, whichever model is loaded.
 UNSUPPORTED: Final = frozenset(
     {"n", "logit_bias", "tool_choice", "parallel_tool_calls", "custom_tools", "functions"}
@@ -52,6 +61,7 @@ UNREADABLE_REQUEST: Final = (
     r"invalid (?:reasoning value|message format|message content|image input|tool call arguments)"
     r"|unknown (?:input item|content) type|failed to parse function call arguments"
 )
+OWN_FAMILY: Final = "hybrid-llm-router"  # of `auto`, `local` and `cloud` in a list of models
 TAGS_PATH: Final = "/api/tags"
 SHOW_PATH: Final = "/api/show"
 RUNNING_PATH: Final = "/api/ps"
@@ -122,11 +132,14 @@ def is_cloud_name(name: str) -> bool:
 
 
 def looks_local(name: str) -> bool:
-    """Whether a name has the form of a local model's: `name:tag`, or with a registry in front."""
+    """Whether a name has the form of a local model's.
+
+    That is `name:tag`, a name with a registry in front, or one of Ollama's library, such as `phi3`.
+    """
     name = name.lower()
     is_tagged = ":" in name and not is_cloud_name(name)
-    has_form = is_tagged or name.startswith(_REGISTRIES)
-    return has_form and _NAME.fullmatch(name) is not None
+    has_form = is_tagged or name.startswith(_REGISTRIES) or _LIBRARY_NAME.fullmatch(name)
+    return bool(has_form) and _NAME.fullmatch(name) is not None
 
 
 def spellings_of(name: str) -> list[str]:
@@ -267,6 +280,11 @@ def can_pull(name: str) -> bool:
 def pull_command(model: str) -> str:
     """The shell command that installs a model."""
     return f"ollama pull {model.removesuffix(':latest')}"
+
+
+def is_proxy(tags: Any) -> bool:
+    """Whether the decoded answer to `TAGS_PATH` is that of this program. Raises as the next one."""
+    return any((model.get("details") or {}).get("family") == OWN_FAMILY for model in tags["models"])
 
 
 def read_model_names(tags: Any) -> list[str]:

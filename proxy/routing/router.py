@@ -360,9 +360,11 @@ class Router:
             )
         known = (self._models[Target.LOCAL], *(local_models or ()))
         if not self._rejects_unknown and (has_form or is_near_miss(model, known)):
+            what = "The local server has no" if has_form else "There is no"
+            where = "" if has_form else " here"
             raise LocalModelMissing(
-                f"The local server has no model '{model}'.{suggest_name(model, known)} "
-                "To send the request to the cloud, set the header x-router-target: cloud.",
+                f"{what} model '{model}'{where}.{suggest_name(model, known)} "
+                "To send this name to the cloud, set the header x-router-target: cloud.",
                 installs=without_connection(model) if has_form else None,
             )
 

@@ -18,7 +18,7 @@ from litestar.types import ControllerRouterHandler
 from proxy.errors import InvalidRequest, NotFound
 from proxy.gateway import Gateway, Snapshot
 from proxy.protocol import read_request
-from proxy.protocol.ollama import RUNNING_PATH, SHOW_PATH, TAGS_PATH
+from proxy.protocol.ollama import OWN_FAMILY, RUNNING_PATH, SHOW_PATH, TAGS_PATH
 from proxy.protocol.ollama_answers import error_body
 from proxy.protocol.ollama_native import OWN_NAMES, TAG, without_tag
 from proxy.record import Target, new_request_id
@@ -34,8 +34,8 @@ _UNKNOWN: Final = frozenset({"tools", "vision"})  # of a server that does not sa
 _DETAILS: Final = {
     "parent_model": "",
     "format": "",
-    "family": "hybrid-llm-router",
-    "families": ["hybrid-llm-router"],
+    "family": OWN_FAMILY,
+    "families": [OWN_FAMILY],
     "parameter_size": "",
     "quantization_level": "",
 }

@@ -21,7 +21,7 @@ from fakes import FakeUpstream, refused_address, whole
 from proxy.cli.init import save_to_dotenv
 from proxy.cli.main import main
 from proxy.config import Config, load_config
-from proxy.protocol.ollama import server_url
+from proxy.protocol.ollama import OWN_FAMILY, server_url
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-proj-Of_Ours-0123456789"
@@ -98,6 +98,18 @@ def files(folder: Path) -> list[str]:
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_init_does_not_take_a_proxy_for_ollama(
+    init: Init, tmp_path: Path, local: FakeUpstream
+) -> None:
+    details = {"family": OWN_FAMILY, "format": "gguf"}
+    tags = {"models": [{"name": "auto:latest", "size": 0, "details": details}]}
+    local.native["/api/tags"] = whole(json.dumps(tags).encode())
+    done = await init("--yes")
+    assert done.returncode != 0
+    assert "is a hybrid-llm proxy, not Ollama. Unset OLLAMA_HOST" in done.stderr
+    assert files(tmp_path) == []
 
 
 async def test_init_detects_models_and_keeps_the_key_out_of_the_configuration(

@@ -339,7 +339,8 @@ async def test_a_base_url_without_v1_is_explained(proxy: LiveProxy) -> None:
         ("POST", "/V1/chat/completions", "/v1/chat/completions"),
         ("POST", "/v1beta/openai/chat/completions", None),
         ("POST", "/v2/embeddings", "/v1/embeddings"),
-        ("POST", "/api/embeddings", None),  # no path below /v1
+        ("POST", "/api/chat/completions", "/v1/chat/completions"),
+        ("POST", "/api/nothing", None),
         ("GET", "/nothing/models", None),
     ],
 )
@@ -360,13 +361,53 @@ async def test_a_path_without_v1_names_the_one_that_is_meant(
     assert not cloud.calls
 
 
+OLLAMA_HINT = "Ollama's API is below /api: its clients need the address without /v1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions/chat/completions",
+        "/v1/responses/responses",
+        "/v1/embeddings/embeddings",
+        "/v1/completions/chat/completions",
+        "/v1/chat",
+        "/v1/completion",
+        "/v1/Chat/Completion",
+    ],
+)
+async def test_a_prompt_for_a_misspelled_endpoint_goes_nowhere(
+    proxy: LiveProxy, local: FakeUpstream, cloud: FakeUpstream, path: str
+) -> None:
+    response = await proxy.client.post(path, content=b'{"model":"auto"}')
+    check_error(response, 404, code="unknown_url")
+    assert "The base URL ends with /v1" in response.json()["error"]["message"]
+    assert not local.calls
+    assert not cloud.calls
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/fim/completions",  # Mistral
+        "/v1/chat/completions/chatcmpl-1",
+        "/v1/rerank",
+    ],
+)
+async def test_other_paths_pass(proxy: LiveProxy, cloud: FakeUpstream, path: str) -> None:
+    response = await proxy.client.post(path, content=b'{"model":"x"}')
+    assert response.status_code == 200
+    assert cloud.call.path == path
+
+
 @pytest.mark.parametrize(
     ("path", "hint"),
     [
         ("/v1/v1/messages", "Is /v1 in the base URL twice?"),
         ("/v1/V1/embeddings", "Is /v1 in the base URL twice?"),
-        ("/v1/api/chat", "Does the base URL need /v1?"),
-        ("/v1/api/v1/responses", "Does the base URL need /v1?"),
+        ("/v1/api/chat", OLLAMA_HINT),
+        ("/v1/api/v1/responses", OLLAMA_HINT),
+        ("/v1/ollama/api/chat", "Does the base URL need /v1?"),
         ("/v1/openai/v1/chat/completions", "Does the base URL need /v1?"),
         ("/v1/v1beta/models/x:generateContent", "Does the base URL need /v1?"),
     ],

@@ -260,6 +260,30 @@ def test_invalid_base_url_is_rejected(tmp_path: Path, url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
+        "http://localhost:8080/v1",
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080/v1",
+        "http://0.0.0.0:8080/v1",
+    ],
+)
+def test_a_tier_is_not_the_proxy_itself(tmp_path: Path, url: str) -> None:
+    problem = rejection(tmp_path, local(base_url=url))
+    assert problem.startswith("4: upstreams.local.base_url: ")
+    assert "is this proxy's own address" in problem
+    path = tmp_path / "config.yaml"
+    path.write_text(local(base_url=url))
+    assert load_config(path, environ={}, port=8081).server.port == 8081
+
+
+def test_a_tier_at_the_same_port_elsewhere_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(local(base_url="http://gpu:8080/v1"))
+    assert load_config(path, environ={}).upstreams.local.base_url == "http://gpu:8080/v1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
         "http://me:hunter2@host/v1",
         "http://hunter2@host/v1",
         "http://host/v1?api-key=hunter2",

@@ -254,9 +254,11 @@ def test_a_name_that_means_or_resembles_a_local_one_is_refused(
     error = caught.value
     assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
     hint = "" if nearest is None else f"Did you mean '{nearest}'? "
+    what = f"The local server has no model '{model}'. {hint}"
+    if error.installs is None:
+        what = f"There is no model '{model}' here. {hint}"
     assert error.message == (
-        f"The local server has no model '{model}'. {hint}To send the request to the cloud, set "
-        "the header x-router-target: cloud."
+        f"{what}To send this name to the cloud, set the header x-router-target: cloud."
     )
 
 
