@@ -107,13 +107,12 @@ class Endpoint(NamedTuple):
     ends_with_done: bool = True
     is_routed: bool = True
     is_local: bool = False
+    native: NativeForm | None = None
 
     @property
     def is_generation(self) -> bool:
         """Whether a language model answers, with its own context."""
         return self.is_routed or self.is_local
-
-    native: NativeForm | None = None
 
     @property
     def openai(self) -> "Endpoint":
@@ -296,7 +295,7 @@ class Path(NamedTuple):
 
 def meant_path(path: str) -> str | None:
     """The path of the API that a path outside of /v1 means; None if it means none."""
-    rest = path[_OTHER_BASE.match(path).end() :]  # type: ignore[union-attr]  # matches everything
+    rest = _OTHER_BASE.sub("", path, count=1)
     return f"/v1/{rest}" if rest.partition("/")[0] in _FIRST_STEPS else None
 
 
