@@ -168,7 +168,8 @@ MESSAGES: Final = Endpoint(
     is_local=True,
 )
 _OTHER_MESSAGES: Final = OTHER._replace(error_body=messages.error_body)
-ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
+# Those below /v1 whose requests are parsed. Not all of them are routed.
+PARSED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
 
 
 def _native_endpoint(name: str, path: str, form: NativeForm) -> Endpoint:
