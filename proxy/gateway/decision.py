@@ -94,19 +94,11 @@ class DecisionMaker:
         record.no_store = wants_no_store(headers)
         if call.endpoint.is_routed:
             read_verify_preference(call)
-        if call.endpoint.is_routed:
             decision = await self._route(call)
         elif call.endpoint.is_local:
             decision = await self._decide_local(call)
         else:
-            decision = await _decide_by_name(call)
-            if call.native is not None:
-                require_known_model(call, decision.target, decision.model)
-            if decision.target is Target.CLOUD:
-                if not call.snapshot.prices.is_known(decision.model):
-                    what = f"Embeddings of '{decision.model}', which has no listed price,"
-                    require_countable(call, what, param="model")
-                await self.require_budget(call, decision.model)
+            decision = await self._decide_embedding(call)
         record.target, record.reason, record.model = decision[:3]
         record.threshold, record.rule = decision.threshold, decision.rule
         if decision.reason in (Reason.SCORE, Reason.EXPLORATION):
@@ -191,6 +183,22 @@ class DecisionMaker:
             raise limit.error
         return Decision(Target.LOCAL, Reason.FORCED, model)
 
+    async def _decide_embedding(self, call: Call) -> Decision:
+        """Decide for an endpoint that either tier has, and whose model the client chooses.
+
+        Raises:
+            RouterError: no tier has the model, or its budget or price does not allow the request.
+        """
+        decision = await _decide_by_name(call)
+        if call.native is not None:
+            require_known_model(call, decision.target, decision.model)
+        if decision.target is Target.CLOUD:
+            if not call.snapshot.prices.is_known(decision.model):
+                what = f"Embeddings of '{decision.model}', which has no listed price,"
+                require_countable(call, what, param="model")
+            await self.require_budget(call, decision.model)
+        return decision
+
     async def _route(self, call: Call) -> Decision:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
@@ -255,29 +263,38 @@ class DecisionMaker:
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
             may_stay_local = _may_stay_local(preference, limit, snapshot.config)
-            if not may_stay_local and decision.reason is not Reason.LOADING:
-                try:
-                    await self.require_budget(call, decision.model)
-                except BudgetSpent as error:
-                    if await self._local_could_answer(call):
-                        error.message += " Model 'local' still answers."
-                    raise
-            else:
-                try:
-                    await self._reserve(call, decision.model)
-                except BudgetExhausted:
-                    decision = decision._replace(
-                        target=Target.LOCAL,
-                        reason=Reason.BUDGET,
-                        model=local.model,
-                        has_alternative=False,
-                    )
-                    record.step("the cloud budget is spent: %s", decision)
+            decision = await self._pay(call, decision, may_stay_local=may_stay_local)
         if self._plans_second_look(call, decision):
             decision = decision._replace(has_second_look=True)
         # The shadow router is compared on decisions by the configured threshold and the score only.
         if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
             snapshot.shadow_router.ask(record, input_tokens=tokens)
+        return decision
+
+    async def _pay(self, call: Call, decision: Decision, *, may_stay_local: bool) -> Decision:
+        """Reserve dollars for the cloud. Without them the local tier answers, if it may.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left, and only the cloud may answer.
+        """
+        if not may_stay_local and decision.reason is not Reason.LOADING:
+            try:
+                await self.require_budget(call, decision.model)
+            except BudgetSpent as error:
+                if await self._local_could_answer(call):
+                    error.message += " Model 'local' still answers."
+                raise
+            return decision
+        try:
+            await self._reserve(call, decision.model)
+        except BudgetExhausted:
+            decision = decision._replace(
+                target=Target.LOCAL,
+                reason=Reason.BUDGET,
+                model=call.snapshot.upstreams[Target.LOCAL].model,
+                has_alternative=False,
+            )
+            call.record.step("the cloud budget is spent: %s", decision)
         return decision
 
     def _plans_second_look(self, call: Call, decision: Decision) -> bool:
