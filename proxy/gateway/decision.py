@@ -23,9 +23,8 @@ from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
 from proxy.gateway.large_bodies import run_large
-from proxy.gateway.native_requests import limit_to_own_api, require_known_model, with_context
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
-from proxy.gateway.preference import read_preference
+from proxy.gateway.preference import limit_to_own_api, read_preference, require_known_model
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
@@ -216,7 +215,8 @@ class DecisionMaker:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
             if call.native is not None:
-                call.capabilities = with_context(call.capabilities, call.native)
+                asked = call.native.context_tokens
+                call.capabilities = call.capabilities.with_context(asked)
             if not call.is_load:
                 is_forced = preference.target is Target.LOCAL
                 limit = await check_local(
