@@ -6,7 +6,6 @@ score, session affinity, the tiers' health, and the budgets.
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
@@ -22,7 +21,7 @@ from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
-from proxy.gateway.large_bodies import run_large
+from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
 from proxy.gateway.preference import limit_to_own_api, read_preference, require_known_model
 from proxy.protocol.ollama import is_same_model
@@ -333,10 +332,10 @@ class DecisionMaker:
         if is_housekeeping(record.turns or ()):
             return
         previous = request.previous if isinstance(request, ResponsesRequest) else None
-        read = partial(
-            History, request, call.exchange.headers, record.client_key_hash, previous=previous
+        headers, client = call.exchange.headers, record.client_key_hash
+        call.history = history = await parse_large(
+            call.body, lambda _: History(request, headers, client, previous=previous)
         )
-        call.history = history = await run_large(len(call.body), read)
         known = self._conversations.recall(history)
         begun = known.session if known is not None else record.id[-SESSION_DIGITS:]
         record.session_id, record.history_hash = history.name or begun, history.name
