@@ -12,8 +12,7 @@ from typing import Final
 
 from proxy.protocol.model_servers import LOCAL_CONNECTIONS
 from proxy.protocol.ollama import find_model, is_cloud_name, looks_local, shortest_name
-
-OWN_NAMES: Final = ("auto", "local", "cloud")
+from proxy.record import OWN_NAMES
 
 # What clients put in front of a name to choose a connection to any server of OpenAI's API.
 # Sources: LiteLLM's list of providers (aider, CrewAI, DSPy and smolagents use it), and opencode's.
