@@ -24,6 +24,9 @@ PICODOLLARS: Final = 10**12  # in one USD: sums of costs are stored as integers
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
+# The model names that the proxy itself defines: the router's choice, and the tiers (`Target`).
+OWN_NAMES: Final = ("auto", "local", "cloud")
+
 
 class Target(StrEnum):
     """The tiers. A request without a decision has none."""

@@ -243,11 +243,6 @@ class Call:
         self.response_id: str | None = None  # of a cloud answer in the Responses API
 
     @property
-    def translator(self) -> TranslatingWriter | None:
-        """The writer of an endpoint of the local server's own API; None for other endpoints."""
-        return self.writer if isinstance(self.writer, TranslatingWriter) else None
-
-    @property
     def is_load(self) -> bool:
         """Whether the request loads or unloads a model and asks for no answer."""
         return self.native is not None and self.native.is_load

@@ -6,7 +6,6 @@ score, session affinity, the tiers' health, and the budgets.
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from proxy.budget import BudgetPacer, Limits, Reservations, TokenCounter
@@ -22,10 +21,9 @@ from proxy.gateway.answer_checks import read_verify_preference
 from proxy.gateway.call import Call, Snapshot
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
-from proxy.gateway.large_bodies import run_large
-from proxy.gateway.native_requests import limit_to_own_api, require_known_model, with_context
+from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
-from proxy.gateway.preference import read_preference
+from proxy.gateway.preference import limit_to_own_api, read_preference, require_known_model
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
@@ -94,19 +92,11 @@ class DecisionMaker:
         record.no_store = wants_no_store(headers)
         if call.endpoint.is_routed:
             read_verify_preference(call)
-        if call.endpoint.is_routed:
             decision = await self._route(call)
         elif call.endpoint.is_local:
             decision = await self._decide_local(call)
         else:
-            decision = await _decide_by_name(call)
-            if call.native is not None:
-                require_known_model(call, decision.target, decision.model)
-            if decision.target is Target.CLOUD:
-                if not call.snapshot.prices.is_known(decision.model):
-                    what = f"Embeddings of '{decision.model}', which has no listed price,"
-                    require_countable(call, what, param="model")
-                await self.require_budget(call, decision.model)
+            decision = await self._decide_embedding(call)
         record.target, record.reason, record.model = decision[:3]
         record.threshold, record.rule = decision.threshold, decision.rule
         if decision.reason in (Reason.SCORE, Reason.EXPLORATION):
@@ -191,6 +181,22 @@ class DecisionMaker:
             raise limit.error
         return Decision(Target.LOCAL, Reason.FORCED, model)
 
+    async def _decide_embedding(self, call: Call) -> Decision:
+        """Decide for an endpoint that either tier has, and whose model the client chooses.
+
+        Raises:
+            RouterError: no tier has the model, or its budget or price does not allow the request.
+        """
+        decision = await _decide_by_name(call)
+        if call.native is not None:
+            require_known_model(call, decision.target, decision.model)
+        if decision.target is Target.CLOUD:
+            if not call.snapshot.prices.is_known(decision.model):
+                what = f"Embeddings of '{decision.model}', which has no listed price,"
+                require_countable(call, what, param="model")
+            await self.require_budget(call, decision.model)
+        return decision
+
     async def _route(self, call: Call) -> Decision:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
@@ -208,7 +214,8 @@ class DecisionMaker:
             if preference.model is not None:
                 call.capabilities = await local.catalog.capabilities_of(preference.model)
             if call.native is not None:
-                call.capabilities = with_context(call.capabilities, call.native)
+                asked = call.native.context_tokens
+                call.capabilities = call.capabilities.with_context(asked)
             if not call.is_load:
                 is_forced = preference.target is Target.LOCAL
                 limit = await check_local(
@@ -255,29 +262,38 @@ class DecisionMaker:
             record.step("after session affinity and health checks: %s", decision)
         if decision.target is Target.CLOUD:
             may_stay_local = _may_stay_local(preference, limit, snapshot.config)
-            if not may_stay_local and decision.reason is not Reason.LOADING:
-                try:
-                    await self.require_budget(call, decision.model)
-                except BudgetSpent as error:
-                    if await self._local_could_answer(call):
-                        error.message += " Model 'local' still answers."
-                    raise
-            else:
-                try:
-                    await self._reserve(call, decision.model)
-                except BudgetExhausted:
-                    decision = decision._replace(
-                        target=Target.LOCAL,
-                        reason=Reason.BUDGET,
-                        model=local.model,
-                        has_alternative=False,
-                    )
-                    record.step("the cloud budget is spent: %s", decision)
+            decision = await self._pay(call, decision, may_stay_local=may_stay_local)
         if self._plans_second_look(call, decision):
             decision = decision._replace(has_second_look=True)
         # The shadow router is compared on decisions by the configured threshold and the score only.
         if decision.reason is Reason.SCORE and is_default and snapshot.shadow_router:
             snapshot.shadow_router.ask(record, input_tokens=tokens)
+        return decision
+
+    async def _pay(self, call: Call, decision: Decision, *, may_stay_local: bool) -> Decision:
+        """Reserve dollars for the cloud. Without them the local tier answers, if it may.
+
+        Raises:
+            BudgetExhausted: a budget has no dollars left, and only the cloud may answer.
+        """
+        if not may_stay_local and decision.reason is not Reason.LOADING:
+            try:
+                await self.require_budget(call, decision.model)
+            except BudgetSpent as error:
+                if await self._local_could_answer(call):
+                    error.message += " Model 'local' still answers."
+                raise
+            return decision
+        try:
+            await self._reserve(call, decision.model)
+        except BudgetExhausted:
+            decision = decision._replace(
+                target=Target.LOCAL,
+                reason=Reason.BUDGET,
+                model=call.snapshot.upstreams[Target.LOCAL].model,
+                has_alternative=False,
+            )
+            call.record.step("the cloud budget is spent: %s", decision)
         return decision
 
     def _plans_second_look(self, call: Call, decision: Decision) -> bool:
@@ -316,10 +332,10 @@ class DecisionMaker:
         if is_housekeeping(record.turns or ()):
             return
         previous = request.previous if isinstance(request, ResponsesRequest) else None
-        read = partial(
-            History, request, call.exchange.headers, record.client_key_hash, previous=previous
+        headers, client = call.exchange.headers, record.client_key_hash
+        call.history = history = await parse_large(
+            call.body, lambda _: History(request, headers, client, previous=previous)
         )
-        call.history = history = await run_large(len(call.body), read)
         known = self._conversations.recall(history)
         begun = known.session if known is not None else record.id[-SESSION_DIGITS:]
         record.session_id, record.history_hash = history.name or begun, history.name

@@ -42,6 +42,7 @@ from proxy.gateway.failover import (
     Retry,
     RetryBudget,
 )
+from proxy.gateway.native_answers import TranslatingWriter
 from proxy.gateway.passthrough import Passthrough
 from proxy.gateway.refusal import ending_of, name_earlier_failure, request_timeout, send_error
 from proxy.gateway.relay import (
@@ -188,11 +189,10 @@ class Gateway:
 
     async def _answer_load(self, call: Call) -> None:
         """Answer a request that loads a model of a server that loads its models itself."""
-        record, native, translator = call.record, call.native, call.translator
-        assert native is not None  # only such a request loads
-        assert translator is not None
+        record, writer = call.record, call.writer
+        assert isinstance(writer, TranslatingWriter)  # only a request to such an API loads
         record.status = 200
-        await translator.answer_load(record.router_headers(), is_unload=native.is_unload)
+        await writer.answer_load(record.router_headers(), is_unload=call.is_unload)
         record.finish(Ending.OK)
 
     async def preview(self, exchange: Exchange) -> None:

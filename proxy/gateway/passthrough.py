@@ -21,7 +21,7 @@ from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
 from proxy.protocol import JSON_MEDIA_TYPE
 from proxy.protocol.endpoints import (
-    ROUTED,
+    PARSED,
     STATELESS_POSTS,
     Path,
     has_second_base,
@@ -34,7 +34,7 @@ from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
 from proxy.upstream import Body
 
-_ROUTED_PATHS: Final = frozenset(endpoint.path for endpoint in ROUTED)
+_PARSED_PATHS: Final = frozenset(endpoint.path for endpoint in PARSED)
 # Besides reading and deleting these are free: uploading files, counting tokens, and changing the
 # metadata of a stored answer. Source: OpenAI's price list.
 _FREE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
@@ -65,7 +65,7 @@ class Passthrough:
             raw_path: as the client sent it, with /v1.
         """
         path = read_path(raw_path)
-        if path is None or (method == "POST" and path.name in _ROUTED_PATHS):  # in capitals
+        if path is None or (method == "POST" and path.name in _PARSED_PATHS):  # in capitals
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")

@@ -107,13 +107,12 @@ class Endpoint(NamedTuple):
     ends_with_done: bool = True
     is_routed: bool = True
     is_local: bool = False
+    native: NativeForm | None = None
 
     @property
     def is_generation(self) -> bool:
         """Whether a language model answers, with its own context."""
         return self.is_routed or self.is_local
-
-    native: NativeForm | None = None
 
     @property
     def openai(self) -> "Endpoint":
@@ -169,7 +168,8 @@ MESSAGES: Final = Endpoint(
     is_local=True,
 )
 _OTHER_MESSAGES: Final = OTHER._replace(error_body=messages.error_body)
-ROUTED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
+# Those below /v1 whose requests are parsed. Not all of them are routed.
+PARSED: Final = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
 
 
 def _native_endpoint(name: str, path: str, form: NativeForm) -> Endpoint:
@@ -298,7 +298,7 @@ class Path(NamedTuple):
 
 def meant_path(path: str) -> str | None:
     """The path of the API that a path outside of /v1 means; None if it means none."""
-    rest = path[_OTHER_BASE.match(path).end() :]  # type: ignore[union-attr]  # matches everything
+    rest = _OTHER_BASE.sub("", path, count=1)
     return f"/v1/{rest}" if rest.partition("/")[0] in _FIRST_STEPS else None
 
 
@@ -315,7 +315,7 @@ def is_misspelled(path: Path) -> bool:
     name = path.name
     if path.steps[0].lower() == "chat" and not name.startswith(f"{CHAT.path}/"):
         return name != CHAT.path
-    routed = tuple(endpoint.path for endpoint in ROUTED)
+    routed = tuple(endpoint.path for endpoint in PARSED)
     is_doubled = any(name.startswith(f"{first}/") for first in routed) and name.endswith(routed)
     return is_doubled or f"{name}s" in routed
 

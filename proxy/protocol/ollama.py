@@ -25,7 +25,7 @@ DEFAULT_CONTEXT_TOKENS: Final = 4096
 # What a name has if it does not say anything else. Source: Ollama's types/model/name.go.
 _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
-_TAG: Final = ":latest"
+TAG: Final = ":latest"  # that a name without one has
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
 _NAME: Final = re.compile(r"[\w./:-]+", re.ASCII)  # with the port of a registry
 # Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
@@ -108,7 +108,7 @@ def shortest_name(name: str) -> str:
     `registry.ollama.ai/library/Phi3:latest` is `phi3`; a name with another host keeps it. Names of
     other servers are read alike: none has two models whose names differ in this way only.
     """
-    path = name.lower().removeprefix(_HOST).removesuffix(_TAG)
+    path = name.lower().removeprefix(_HOST).removesuffix(TAG)
     own_name = path.removeprefix(_NAMESPACE)
     return path if "/" in own_name else own_name  # in `library/a/b` it is a host
 
@@ -148,7 +148,7 @@ def spellings_of(name: str) -> list[str]:
     paths = [shortest, _HOST + shortest]
     if "/" not in shortest:
         paths = [shortest, _NAMESPACE + shortest, _HOST + _NAMESPACE + shortest]
-    return [path + tag for path in paths for tag in ("", _TAG)]
+    return [path + tag for path in paths for tag in ("", TAG)]
 
 
 # ── The native API ────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,8 @@ import msgspec
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import check_length
 from proxy.protocol.fields import Shape, is_given, read_request, read_text, refuse_lookalikes
+from proxy.protocol.ollama import TAG
+from proxy.record import OWN_NAMES
 
 T = TypeVar("T")
 
@@ -33,9 +35,6 @@ MANAGED: Final = re.compile(
     r"POST /api/(?:pull|push|create|copy)|DELETE /api/delete"
     r"|(?:HEAD|POST) /api/blobs/sha256[:-][0-9a-f]{64}"
 )
-
-OWN_NAMES: Final = ("auto", "local", "cloud")
-TAG: Final = ":latest"  # what clients add to a name without a tag
 
 # The first characters of images in base64, and their types.
 _IMAGE_TYPES: Final = {

@@ -6,7 +6,6 @@ This package does not send requests and does not know what an answer costs.
 from proxy.routing.front_ends import is_built_in, may_leave_out
 from proxy.routing.local_limits import LimitExceeded, LocalLimits, features_of
 from proxy.routing.model_names import (
-    OWN_NAMES,
     find_local,
     has_local_form,
     own_name,
@@ -27,7 +26,6 @@ from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.routing.verifier import Verifier
 
 __all__ = [
-    "OWN_NAMES",
     "TIMEOUT_SECONDS",
     "Decision",
     "LimitExceeded",

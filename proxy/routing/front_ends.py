@@ -73,52 +73,34 @@ _LATER: Final = (
 )
 _NOTIFY: Final = r"notify|notifications?|alert (?:me|us)|ping|let me know|message me"
 
-# By the name of the tool, what a message says that wants it. None: only the model wants it.
-_OPEN_WEBUI: Final[Mapping[str, str | None]] = {
-    **dict.fromkeys(("get_current_timestamp", "calculate_timestamp"), _TIME),
-    "ask_user": None,
-    **dict.fromkeys(
-        (
-            *("list_knowledge_bases", "search_knowledge_bases", "query_knowledge_bases"),
-            *("search_knowledge_files", "grep_knowledge_files", "query_knowledge_files"),
-            *("view_knowledge_file", "kb_exec"),
-        ),
-        _OWN_FILES,
+# What a message says that wants one of these tools. None: only the model wants it.
+_TOOLS_BY_WORDS: Final[Mapping[str | None, str]] = {
+    None: "ask_user",
+    _TIME: "get_current_timestamp calculate_timestamp",
+    _OWN_FILES: (
+        "list_knowledge_bases search_knowledge_bases query_knowledge_bases search_knowledge_files "
+        "grep_knowledge_files query_knowledge_files view_knowledge_file kb_exec"
     ),
-    **dict.fromkeys(("search_chats", "view_chat"), _CHATS),
-    **dict.fromkeys(
-        (
-            *("search_memories", "list_memory_paths", "read_memory_path", "list_memories"),
-            *("update_memory", "add_memory", "replace_memory_content", "delete_memory"),
-        ),
-        _MEMORY,
+    _CHATS: "search_chats view_chat",
+    _MEMORY: (
+        "search_memories list_memory_paths read_memory_path list_memories update_memory "
+        "add_memory replace_memory_content delete_memory"
     ),
-    **dict.fromkeys(("search_notes", "view_note", "write_note", "replace_note_content"), _NOTES),
-    **dict.fromkeys(
-        (
-            *("search_channels", "search_channel_messages"),
-            *("view_channel_thread", "view_channel_message"),
-        ),
-        _CHANNELS,
+    _NOTES: "search_notes view_note write_note replace_note_content",
+    _CHANNELS: ("search_channels search_channel_messages view_channel_thread view_channel_message"),
+    _SKILL: "create_skill",
+    _TASKS: "create_tasks update_task",
+    _AUTOMATIONS: (
+        "create_automation update_automation list_automations toggle_automation delete_automation"
     ),
-    "create_skill": _SKILL,
-    **dict.fromkeys(("create_tasks", "update_task"), _TASKS),
-    **dict.fromkeys(
-        (
-            *("create_automation", "update_automation", "list_automations"),
-            *("toggle_automation", "delete_automation"),
-        ),
-        _AUTOMATIONS,
+    _CALENDAR: (
+        "search_calendar_events create_calendar_event update_calendar_event delete_calendar_event"
     ),
-    **dict.fromkeys(
-        (
-            *("search_calendar_events", "create_calendar_event"),
-            *("update_calendar_event", "delete_calendar_event"),
-        ),
-        _CALENDAR,
-    ),
-    **dict.fromkeys(("delegate_task", "timer"), _LATER),
-    "notify": _NOTIFY,
+    _LATER: "delegate_task timer",
+    _NOTIFY: "notify",
+}
+_OPEN_WEBUI: Final = {
+    name: words for words, names in _TOOLS_BY_WORDS.items() for name in names.split()
 }
 # Whatever is offered: a tool as such, and what no model knows of itself.
 _ANY: Final = (

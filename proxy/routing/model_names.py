@@ -7,13 +7,13 @@ A name is compared as Ollama compares names: without case, and without what Olla
 import re
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
 from proxy.protocol.model_servers import LOCAL_CONNECTIONS
 from proxy.protocol.ollama import find_model, is_cloud_name, looks_local, shortest_name
-
-OWN_NAMES: Final = ("auto", "local", "cloud")
+from proxy.record import OWN_NAMES
 
 # What clients put in front of a name to choose a connection to any server of OpenAI's API.
 # Sources: LiteLLM's list of providers (aider, CrewAI, DSPy and smolagents use it), and opencode's.
@@ -31,6 +31,7 @@ _SUGGESTED: Final = 0.6
 # The work grows with the length of a name and with the number of names.
 _MAX_COMPARED_CHARS: Final = 100
 _MAX_COMPARED_NAMES: Final = 200
+_MAX_CACHED: Final = 256  # comparisons: clients send few names, and each again and again
 
 
 def own_name(model: str) -> str | None:
@@ -76,19 +77,24 @@ def is_near_miss(model: str, local_models: Iterable[str]) -> bool:
     name = _without(_CONNECTIONS, shortest_name(model.strip()))
     if _MEANS_LOCAL.match(name) or name.rpartition("/")[2] in OWN_NAMES:
         return True
+    return len(name) <= _MAX_COMPARED_CHARS and _resembles(name, _first(local_models))
+
+
+@lru_cache(_MAX_CACHED)
+def _resembles(name: str, local_models: tuple[str, ...]) -> bool:
     names = (*OWN_NAMES, *_comparable(local_models))
-    return len(name) <= _MAX_COMPARED_CHARS and bool(get_close_matches(name, names, 1, _CLOSE))
+    return bool(get_close_matches(name, names, 1, _CLOSE))
 
 
 def suggest_name(model: str, known: Iterable[str]) -> str:
     """The question whether another name is meant, with a space in front; empty if none is near."""
-    nearest = _nearest_name(model, known)
+    name = _without(LOCAL_CONNECTIONS, _without(_CONNECTIONS, shortest_name(model.strip())))
+    nearest = _nearest_name(name[:_MAX_COMPARED_CHARS], _first(known))
     return "" if nearest is None else f" Did you mean '{nearest}'?"
 
 
-def _nearest_name(model: str, known: Iterable[str]) -> str | None:
-    name = _without(LOCAL_CONNECTIONS, _without(_CONNECTIONS, shortest_name(model.strip())))
-    name = name[:_MAX_COMPARED_CHARS]
+@lru_cache(_MAX_CACHED)
+def _nearest_name(name: str, known: tuple[str, ...]) -> str | None:
     last_part = name.rpartition("/")[2]
     if _MEANS_LOCAL.match(name):
         return "local"
@@ -102,9 +108,13 @@ def _nearest_name(model: str, known: Iterable[str]) -> str | None:
     return None
 
 
+def _first(models: Iterable[str]) -> tuple[str, ...]:
+    """The names that are compared, in a form that a cache can keep."""
+    return tuple(islice(models, _MAX_COMPARED_NAMES))
+
+
 def _comparable(models: Iterable[str]) -> dict[str, str]:
     """The names in their shortest form, and those without a tag, each with its spelling."""
-    some = islice(models, _MAX_COMPARED_NAMES)
-    shortest = sorted((shortest_name(model), model) for model in some)
+    shortest = sorted((shortest_name(model), model) for model in models)
     bases = {name.partition(":")[0]: model for name, model in reversed(shortest)}
     return bases | dict(shortest)

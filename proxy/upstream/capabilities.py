@@ -44,6 +44,14 @@ class Capabilities(NamedTuple):
         """The needs of a request that the model is known not to meet."""
         return [need for need in needs if self._lacks(need)] if needs else []
 
+    def with_context(self, asked: int | None) -> "Capabilities":
+        """The capabilities for a request that asks for a context of some tokens (`num_ctx`)."""
+        if asked is None or self.context_tokens is None:
+            return self
+        longest = self.max_context_tokens
+        longest = self.context_tokens if longest is None else longest
+        return self._replace(context_tokens=min(asked, longest))
+
     def _lacks(self, need: str) -> bool:
         if need in UNSUPPORTED:
             return self.needs_adapting

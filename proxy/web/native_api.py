@@ -18,10 +18,10 @@ from litestar.types import ControllerRouterHandler
 from proxy.errors import InvalidRequest, NotFound
 from proxy.gateway import Gateway, Snapshot
 from proxy.protocol import read_request
-from proxy.protocol.ollama import OWN_FAMILY, RUNNING_PATH, SHOW_PATH, TAGS_PATH
+from proxy.protocol.ollama import OWN_FAMILY, RUNNING_PATH, SHOW_PATH, TAG, TAGS_PATH
 from proxy.protocol.ollama_answers import error_body
-from proxy.protocol.ollama_native import OWN_NAMES, TAG, without_tag
-from proxy.record import Target, new_request_id
+from proxy.protocol.ollama_native import without_tag
+from proxy.record import OWN_NAMES, Target, new_request_id
 from proxy.web.openai_api import BodyLimits, answer_error
 from proxy.web.small_bodies import read_small_body
 

@@ -27,7 +27,7 @@ from proxy.errors import (
     envelope,
 )
 from proxy.gateway import Gateway, send_error
-from proxy.protocol.endpoints import CHAT, MESSAGES, NATIVE, ROUTED, Endpoint, meant_path
+from proxy.protocol.endpoints import CHAT, MESSAGES, NATIVE, PARSED, Endpoint, meant_path
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -326,8 +326,8 @@ class _Routes:
             return app
 
         return [
-            *(self._routed(endpoint, f"/v1{endpoint.path}") for endpoint in ROUTED),
-            *(self._routed(endpoint, endpoint.path) for endpoint in NATIVE),
+            *(self._parsed(endpoint, f"/v1{endpoint.path}") for endpoint in PARSED),
+            *(self._parsed(endpoint, endpoint.path) for endpoint in NATIVE),
             preview,
             count_tokens,
             route(_MANAGING_PATHS, http_method=_MANAGING_METHODS, status_code=200)(manage),
@@ -335,7 +335,7 @@ class _Routes:
             route("/v1/{rest:path}", http_method=_FORWARDED_METHODS)(forward),
         ]
 
-    def _routed(self, endpoint: Endpoint, path: str) -> ControllerRouterHandler:
+    def _parsed(self, endpoint: Endpoint, path: str) -> ControllerRouterHandler:
         @asgi(path, copy_scope=False)
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope.get("method") == "GET" and endpoint is CHAT:

@@ -17,8 +17,8 @@ from proxy.gateway import Gateway, Snapshot
 from proxy.metrics import Metrics
 from proxy.protocol import read_request
 from proxy.protocol.model_list import MODEL_TYPES
-from proxy.record import Target, new_request_id
-from proxy.routing import OWN_NAMES, find_local, own_name, suggest_name
+from proxy.record import OWN_NAMES, Target, new_request_id
+from proxy.routing import find_local, own_name, suggest_name
 from proxy.storage import Store, StoreUnavailable, retry_until_written
 from proxy.upstream import Upstream
 from proxy.web.model_list import list_entries
