@@ -791,9 +791,9 @@ def _check_meaning(config: Config, document: "_Document") -> None:
             if _is_own_address(url, config.server):
                 raise document.error(
                     f"{section}.base_url",
-                    f"{_shown_value(url)} is this proxy's own address. OPENAI_BASE_URL and "
-                    "OLLAMA_BASE_URL of the proxy name its upstreams: set the proxy's address only "
-                    "where its clients run",
+                    f"{_shown_value(url)} is this proxy's own address. Variables such as "
+                    "OPENAI_BASE_URL also name the proxy's upstreams: set the proxy's address only "
+                    "for its clients",
                 )
         _check_credentials(settings, section, document)
     for tier in ("local", "cloud"):

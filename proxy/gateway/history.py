@@ -43,7 +43,7 @@ _READ_TURNS: Final = 8 * MAX_KEYS  # in which they are; a tool loop has many tur
 LONG_ANSWER_BYTES: Final = 100  # without white space
 _EDGE_CHARS: Final = 2_048  # at either end of a turn; what is between them is not read
 
-_WHITE_SPACE: Final = b" \t\r\n\f\v"
+_LEFT_OUT: Final = b" \t\r\n\f\v\0"  # white space, and what separates the parts of a key
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _END_OF_THOUGHTS: Final = "</think>"  # which clients remove
 
@@ -133,7 +133,7 @@ class History:
                     keys += [key] if key else []
                     answer, calls = "", []
             elif role not in _INSTRUCTIONS:
-                self._turns.update(_essence(f"\0{role}\0{_edges(text)}"))
+                self._turns.update(_join((role, _edges(text))))
         return keys
 
     def _add_answer(
@@ -152,14 +152,19 @@ class History:
 
 
 def _read_name(headers: Headers) -> list[str]:
-    """What the headers name the conversation; empty if they do not."""
-    names: list[str] = []
+    """What the headers name the conversation; empty if they do not.
+
+    A template that the client has not filled in, such as `{{CONVERSATION_ID}}`, names none.
+    """
+    names = []
     for name, value in headers:
+        if not value or value.startswith((b"{{", b"${")):
+            continue
         if name == SESSION_HEADER:
             return [value.decode("latin-1")]
-        if name in CLIENT_SESSION_HEADERS and value:
-            names.append(value.decode("latin-1"))
-    return names
+        if name in CLIENT_SESSION_HEADERS:
+            names.append(f"{name.decode()}={value.decode('latin-1')}")
+    return sorted(names)  # proxies reorder headers
 
 
 def _edges(text: str) -> str:
@@ -169,7 +174,7 @@ def _edges(text: str) -> str:
 
 def _essence(text: str) -> bytes:
     """A text without white space, which clients trim and join differently."""
-    return text.encode(errors="replace").translate(None, _WHITE_SPACE)
+    return text.encode(errors="replace").translate(None, _LEFT_OUT)
 
 
 def _join(texts: Iterable[str]) -> bytes:

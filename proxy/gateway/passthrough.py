@@ -28,7 +28,7 @@ from proxy.protocol.endpoints import (
     is_misspelled,
     read_path,
 )
-from proxy.protocol.ollama_native import MANAGED
+from proxy.protocol.ollama_native import MANAGED, NO_VERSION
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
 from proxy.storage import StoredResponse
@@ -69,9 +69,8 @@ class Passthrough:
             raise _unknown_route(method, raw_path)
         if path.steps[0].lower() == "v1":
             raise _unknown_route(method, raw_path, ". Is /v1 in the base URL twice?")
-        if path.steps[0].lower() == "api":
-            hint = ". Ollama's API is below /api: its clients need the address without /v1"
-            raise _unknown_route(method, raw_path, hint)
+        if "api" in (step.lower() for step in path.steps[:2]):
+            raise _unknown_route(method, raw_path, f". {NO_VERSION}")
         if has_second_base(path):  # its body is not for the cloud, which has no such path
             raise _unknown_route(method, raw_path, ". Does the base URL need /v1?")
         if path.is_below_messages:

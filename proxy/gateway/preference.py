@@ -50,7 +50,7 @@ def limit_to_own_api(call: Call, preference: RoutingPreference) -> RoutingPrefer
         return preference
     if preference.target is Target.CLOUD or call.wire(Target.LOCAL) is not call.endpoint:
         raise InvalidRequest(
-            f"Only a local model on Ollama supports '{field}'. Use the model 'local'.",
+            f"Only a local server with this API supports '{field}'. Use the model 'local'.",
             param=field,
             code="unsupported_by_local_model",
         )

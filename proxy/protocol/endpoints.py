@@ -265,7 +265,7 @@ _OTHER_BASE: Final = re.compile(
     re.IGNORECASE,
 )
 # What a path below /v1 begins with if the client's base URL has /v1 and its own path a base, too.
-_SECOND_BASE: Final = re.compile(r"v\d\w*|api|openai|anthropic|ollama", re.IGNORECASE | re.ASCII)
+_SECOND_BASE: Final = re.compile(r"v\d\w*|openai|anthropic", re.IGNORECASE | re.ASCII)
 
 # The characters of a step of a path, decoded: those of names and ids. A lenient upstream may trim
 # control characters, spaces and final dots, decode `%` once more, or cut off what follows `;?#`,

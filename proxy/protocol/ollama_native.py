@@ -30,6 +30,8 @@ EMBED_NAME: Final = "ollama.embed"
 EMBEDDINGS_NAME: Final = "ollama.embeddings"
 MANAGEMENT_NAME: Final = "ollama.manage"
 
+# For a client of this API whose address ends with /v1.
+NO_VERSION: Final = "Ollama's API is below /api: its clients need the address without /v1"
 # The requests that manage models: method and path.
 MANAGED: Final = re.compile(
     r"POST /api/(?:pull|push|create|copy)|DELETE /api/delete"

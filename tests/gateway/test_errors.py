@@ -407,7 +407,7 @@ async def test_other_paths_pass(proxy: LiveProxy, cloud: FakeUpstream, path: str
         ("/v1/V1/embeddings", "Is /v1 in the base URL twice?"),
         ("/v1/api/chat", OLLAMA_HINT),
         ("/v1/api/v1/responses", OLLAMA_HINT),
-        ("/v1/ollama/api/chat", "Does the base URL need /v1?"),
+        ("/v1/ollama/api/chat", OLLAMA_HINT),
         ("/v1/openai/v1/chat/completions", "Does the base URL need /v1?"),
         ("/v1/v1beta/models/x:generateContent", "Does the base URL need /v1?"),
     ],
