@@ -201,7 +201,9 @@ class DecisionMaker:
         """Decide for an endpoint whose requests either tier may answer."""
         request, record, snapshot = call.request, call.record, call.snapshot
         headers, turns = call.exchange.headers, record.turns or ()
-        await self._find_conversation(call)
+        housekeeping = is_housekeeping(turns)
+        if not housekeeping:  # it does not move the conversation that it is about
+            await self._find_conversation(call)
         local = snapshot.upstreams[Target.LOCAL]
         _check_background(call)
         _check_hosted_tools(call)
@@ -252,6 +254,7 @@ class DecisionMaker:
             not_local=limit.reason if limit is not None else None,
             paced_threshold=self.paced_threshold(snapshot),
             rule=rule,
+            housekeeping=housekeeping,
         )
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
@@ -324,13 +327,8 @@ class DecisionMaker:
         return await check_local(call, self._local_limits, capabilities, is_forced=True) is None
 
     async def _find_conversation(self, call: Call) -> None:
-        """Enter the conversation of a request: a known one, or one that it begins.
-
-        Housekeeping has none, whichever tier it names: it does not move the one that it is about.
-        """
+        """Enter the conversation of a request: a known one, or one that it begins."""
         request, record = call.request, call.record
-        if is_housekeeping(record.turns or ()):
-            return
         previous = request.previous if isinstance(request, ResponsesRequest) else None
         headers, client = call.exchange.headers, record.client_key_hash
         call.history = history = await parse_large(

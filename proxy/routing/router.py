@@ -407,6 +407,7 @@ class Router:
         not_local: Reason | None = None,
         paced_threshold: float = 1.0,
         rule: Rule | None = None,
+        housekeeping: bool | None = None,
     ) -> Decision:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
@@ -415,6 +416,7 @@ class Router:
             not_local: why the local tier cannot answer; overrides the score.
             paced_threshold: the budget pacer's threshold, for requests without their own.
             rule: the rule that matched. It does not apply to a forced tier.
+            housekeeping: whether the request is a front end's own; by default read from the turns.
         """
         if preference.target is not None:
             model = preference.model or self._models[preference.target]
@@ -441,7 +443,9 @@ class Router:
         )
         if not_local is not None:
             return decision._replace(reason=not_local, has_alternative=False)
-        if self._keeps_housekeeping and asked < 1 and is_housekeeping(turns):
+        if housekeeping is None:
+            housekeeping = is_housekeeping(turns)
+        if housekeeping and self._keeps_housekeeping and asked < 1:
             model = self._models[Target.LOCAL]
             return decision._replace(target=Target.LOCAL, reason=Reason.HOUSEKEEPING, model=model)
         score = None
