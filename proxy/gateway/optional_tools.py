@@ -58,11 +58,12 @@ async def check_local(
     call.counted_tokens = record.counted_tokens
     if limit is None or not offers_tools(call.request):
         return limit
-    for reduced in await _reduced_requests(call, is_forced=is_forced):
+    fields = await _read_fields(call)
+    for reduction in _reductions(call, fields, is_forced=is_forced):
+        reduced = await _reduce(call, fields, reduction)
         record.counted_tokens = None
-        if await limits.check(reduced.request, capabilities, record) is None:
-            call.reduced = reduced
-            record.step("the local tier does not get %s", ", ".join(reduced.fields))
+        if reduced and await limits.check(reduced.request, capabilities, record) is None:
+            _use(call, reduced)
             return None
     record.counted_tokens = call.counted_tokens
     return limit
@@ -76,34 +77,41 @@ async def drop_refused_tools(call: Call, *, is_forced: bool) -> bool:
     """
     if not offers_tools(call.request_to(Target.LOCAL)):
         return False
-    smaller = await _reduced_requests(call, is_forced=is_forced)
-    smallest = next((item for item in reversed(smaller) if not offers_tools(item.request)), None)
-    if smallest is None:
-        return False
-    call.reduced, call.record.counted_tokens = smallest, None
-    call.record.step("the local tier does not get %s", ", ".join(smallest.fields))
-    return True
+    fields = await _read_fields(call)
+    for reduction in _reductions(call, fields, is_forced=is_forced):
+        if reduction.drops_all and (reduced := await _reduce(call, fields, reduction)):
+            _use(call, reduced)
+            call.record.counted_tokens = None
+            return True
+    return False
 
 
-async def _reduced_requests(call: Call, *, is_forced: bool) -> list[Reduced]:
-    """What may be left out of a request that offers tools, the least first."""
-    return await run_large(len(call.body), partial(_read_reduced, call, is_forced=is_forced))
+def _use(call: Call, reduced: Reduced) -> None:
+    call.reduced = reduced
+    call.record.step("the local tier does not get %s", ", ".join(reduced.fields))
 
 
-def _read_reduced(call: Call, *, is_forced: bool) -> list[Reduced]:
-    given = _raw_fields.decode(call.body)
-    smaller = []
-    for change, drops_all in _reductions(call, given, is_forced=is_forced):
-        fields = dict(given)
-        change(fields)
-        request = view_request(call, _encoder.encode(fields))
-        if not has_used_tools(request) if drops_all else offers_tools(request):
-            names = tuple(name for name in given if fields.get(name) is not given[name])
-            smaller.append(Reduced(request, change, names))
-    return smaller
+async def _read_fields(call: Call) -> Fields:
+    return await run_large(len(call.body), partial(_raw_fields.decode, call.body))
+
+
+async def _reduce(call: Call, given: Fields, reduction: _Reduction) -> Reduced | None:
+    """The smaller request; None if it lacks tools that are in use, or offers none all the same."""
+    return await run_large(len(call.body), partial(_read_reduced, call, given, reduction))
+
+
+def _read_reduced(call: Call, given: Fields, reduction: _Reduction) -> Reduced | None:
+    fields = dict(given)
+    reduction.change(fields)
+    request = view_request(call, _encoder.encode(fields))
+    if has_used_tools(request) if reduction.drops_all else not offers_tools(request):
+        return None
+    names = tuple(name for name in given if fields.get(name) is not given[name])
+    return Reduced(request, reduction.change, names)
 
 
 def _reductions(call: Call, fields: Fields, *, is_forced: bool) -> Iterator[_Reduction]:
+    """The changes that are allowed, the least first."""
     routing = call.snapshot.config.routing
     if is_forced and routing.local_tool_choice == "lenient":
         yield _Reduction(drop_choice)
