@@ -127,5 +127,5 @@ def _reductions(call: Call, fields: Fields, *, is_forced: bool) -> Iterator[_Red
             if names is None or not is_built_in(names):
                 return
             # A forced request has either an answer without the tools or an error.
-            if is_forced or may_leave_out(names, call.last_user_text):
+            if is_forced or may_leave_out(names, call.record.turns or ()):
                 yield _Reduction(drop_tools, drops_all=True)
