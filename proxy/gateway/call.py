@@ -142,7 +142,7 @@ class Sent:
         return self.observer.outcome if self.observer is not None else Outcome()
 
 
-class LeftOut(NamedTuple):
+class Reduced(NamedTuple):
     """What the local tier does not get of a request.
 
     Attributes:
@@ -195,12 +195,12 @@ class Call:
         "is_preview",
         "is_streaming",
         "kept",
-        "left_out",
         "look",
         "native",
         "previous_target",
         "principal",
         "record",
+        "reduced",
         "refusal",
         "request",
         "reservation",
@@ -221,7 +221,7 @@ class Call:
         self.principal: Principal | None = None
         self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
-        self.left_out: LeftOut | None = None  # of the request to the local tier
+        self.reduced: Reduced | None = None  # of the request to the local tier
         self.counted_tokens: int | None = None  # of the whole prompt, near the context limit
         self.native: NativeRequest | None = None  # of an endpoint of the local server's own API
         # Takes answers in OpenAI's format, and sends them in that of the endpoint.
@@ -273,8 +273,8 @@ class Call:
 
     def request_to(self, target: Target | None) -> RoutingRequest:
         """The request as a tier gets it."""
-        if target is Target.LOCAL and self.left_out is not None:
-            return self.left_out.request
+        if target is Target.LOCAL and self.reduced is not None:
+            return self.reduced.request
         return self.request
 
 
@@ -348,11 +348,11 @@ def upstream_body(
         adapted: gets the client's fields that were renamed or left out.
     """
     body, request, endpoint = call.body, call.request, wire or call.wire(target)
-    left_out = call.left_out if target is Target.LOCAL else None
-    if left_out is not None and adapted is not None:
-        adapted.extend(left_out.fields)
+    reduced = call.reduced if target is Target.LOCAL else None
+    if reduced is not None and adapted is not None:
+        adapted.extend(reduced.fields)
     if endpoint.native is not None and call.native is not None:
-        leave_out = () if left_out is None else (left_out.change,)
+        leave_out = () if reduced is None else (reduced.change,)
         return rewrite(call.native.body, model=model, include_usage=False, changes=leave_out)
     upstream = call.snapshot.upstreams[target]
     refused = [*upstream.learned.fields(model, endpoint.path), *refused]
@@ -363,8 +363,8 @@ def upstream_body(
         changes.append(partial(adapt_fields, refused=refused))
     if changes and adapted is not None:
         changes = note_changes(changes, adapted)
-    if left_out is not None:
-        changes.insert(0, left_out.change)
+    if reduced is not None:
+        changes.insert(0, reduced.change)
     if change is not None:
         changes.append(change)
     if isinstance(request, ResponsesRequest):

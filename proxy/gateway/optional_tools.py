@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from proxy.gateway.call import Call, LeftOut, view_request
+from proxy.gateway.call import Call, Reduced, view_request
 from proxy.gateway.large_bodies import run_large
 from proxy.protocol import Fields
 from proxy.protocol.offered_tools import (
@@ -31,7 +31,7 @@ _raw_fields = msgspec.json.Decoder(Fields)
 _encoder = msgspec.json.Encoder()
 
 
-class _Change(NamedTuple):
+class _Reduction(NamedTuple):
     """A way to make a request smaller.
 
     Attributes:
@@ -53,16 +53,17 @@ async def check_local(
         is_forced: whether the client has chosen the local tier.
     """
     record = call.record
-    call.left_out = None
+    call.reduced = None
     limit = await limits.check(call.request, capabilities, record)
     call.counted_tokens = record.counted_tokens
     if limit is None or not offers_tools(call.request):
         return limit
-    for left_out in await _ways(call, is_forced=is_forced):
+    fields = await _read_fields(call)
+    for reduction in _reductions(call, fields, is_forced=is_forced):
+        reduced = await _reduce(call, fields, reduction)
         record.counted_tokens = None
-        if await limits.check(left_out.request, capabilities, record) is None:
-            call.left_out = left_out
-            record.step("the local tier does not get %s", ", ".join(left_out.fields))
+        if reduced and await limits.check(reduced.request, capabilities, record) is None:
+            _use(call, reduced)
             return None
     record.counted_tokens = call.counted_tokens
     return limit
@@ -76,48 +77,55 @@ async def drop_refused_tools(call: Call, *, is_forced: bool) -> bool:
     """
     if not offers_tools(call.request_to(Target.LOCAL)):
         return False
-    ways = await _ways(call, is_forced=is_forced)
-    smallest = next((way for way in reversed(ways) if not offers_tools(way.request)), None)
-    if smallest is None:
-        return False
-    call.left_out, call.record.counted_tokens = smallest, None
-    call.record.step("the local tier does not get %s", ", ".join(smallest.fields))
-    return True
+    fields = await _read_fields(call)
+    for reduction in _reductions(call, fields, is_forced=is_forced):
+        if reduction.drops_all and (reduced := await _reduce(call, fields, reduction)):
+            _use(call, reduced)
+            call.record.counted_tokens = None
+            return True
+    return False
 
 
-async def _ways(call: Call, *, is_forced: bool) -> list[LeftOut]:
-    """What may be left out of a request that offers tools, the least first."""
-    return await run_large(len(call.body), partial(_read_ways, call, is_forced=is_forced))
+def _use(call: Call, reduced: Reduced) -> None:
+    call.reduced = reduced
+    call.record.step("the local tier does not get %s", ", ".join(reduced.fields))
 
 
-def _read_ways(call: Call, *, is_forced: bool) -> list[LeftOut]:
-    given = _raw_fields.decode(call.body)
-    ways = []
-    for change, drops_all in _changes(call, given, is_forced=is_forced):
-        fields = dict(given)
-        change(fields)
-        request = view_request(call, _encoder.encode(fields))
-        if not has_used_tools(request) if drops_all else offers_tools(request):
-            names = tuple(name for name in given if fields.get(name) is not given[name])
-            ways.append(LeftOut(request, change, names))
-    return ways
+async def _read_fields(call: Call) -> Fields:
+    return await run_large(len(call.body), partial(_raw_fields.decode, call.body))
 
 
-def _changes(call: Call, fields: Fields, *, is_forced: bool) -> Iterator[_Change]:
+async def _reduce(call: Call, given: Fields, reduction: _Reduction) -> Reduced | None:
+    """The smaller request; None if it lacks tools that are in use, or offers none all the same."""
+    return await run_large(len(call.body), partial(_read_reduced, call, given, reduction))
+
+
+def _read_reduced(call: Call, given: Fields, reduction: _Reduction) -> Reduced | None:
+    fields = dict(given)
+    reduction.change(fields)
+    request = view_request(call, _encoder.encode(fields))
+    if has_used_tools(request) if reduction.drops_all else not offers_tools(request):
+        return None
+    names = tuple(name for name in given if fields.get(name) is not given[name])
+    return Reduced(request, reduction.change, names)
+
+
+def _reductions(call: Call, fields: Fields, *, is_forced: bool) -> Iterator[_Reduction]:
+    """The changes that are allowed, the least first."""
     routing = call.snapshot.config.routing
     if is_forced and routing.local_tool_choice == "lenient":
-        yield _Change(drop_choice)
+        yield _Reduction(drop_choice)
     if not has_free_choice(fields):
         return
     principal = call.principal
     match (principal and principal.optional_tools) or routing.optional_tools:
         case "drop":
-            yield _Change(keep_functions)
-            yield _Change(drop_tools, drops_all=True)
+            yield _Reduction(keep_functions)
+            yield _Reduction(drop_tools, drops_all=True)
         case "auto":
             names = read_names(fields)
             if names is None or not is_built_in(names):
                 return
             # A forced request has either an answer without the tools or an error.
-            if is_forced or may_leave_out(names, call.last_user_text):
-                yield _Change(drop_tools, drops_all=True)
+            if is_forced or may_leave_out(names, call.record.turns or ()):
+                yield _Reduction(drop_tools, drops_all=True)

@@ -9,6 +9,7 @@ import pytest
 from fakes import EASY, HARD, Answer, FakeUpstream, answer_by_path, error_json, whole
 from live import LiveProxy, StartProxy, envelope_of
 from looks import OLLAMA, SECOND_MODEL, UNCERTAIN, LocalModels, UncertainModel
+from proxy.gateway import optional_tools
 from proxy.record import Target
 
 DESCRIPTION = "Searches what the user has stored, and returns the best matches as JSON. " * 8
@@ -126,6 +127,21 @@ async def test_a_message_that_refers_to_a_tool_needs_it(start: StartProxy, messa
     proxy = await start(NO_TOOLS)
     response = await proxy.chat(messages=ask(message), tools=OPEN_WEBUI)
     assert outcome(response) == "cloud capability"
+
+
+async def test_a_reply_to_an_offer_of_the_model_needs_the_tools(start: StartProxy) -> None:
+    proxy = await start(NO_TOOLS)
+
+    async def reply(offer: str) -> str:
+        messages = [
+            *ask("I see the dentist at four."),
+            {"role": "assistant", "content": offer},
+            *ask("Yes, please do that."),
+        ]
+        return outcome(await proxy.chat(messages=messages, tools=OPEN_WEBUI))
+
+    assert await reply("I can add 'Dentist' to your calendar. Shall I?") == "cloud capability"
+    assert await reply("I can give you three tips. Shall I?") == "local score tools"
 
 
 # ── What is not optional ──────────────────────────────────────────────────────────────────────
@@ -396,19 +412,22 @@ async def test_other_servers_get_functions_only(start: StartProxy, local: FakeUp
 
 
 async def test_without_what_the_server_lacks_the_functions_stay(
-    start: StartProxy, local: FakeUpstream
+    start: StartProxy, local: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local.native = ollama("0.32.6", "tools")
     proxy = await start({"routing": {"optional_tools": "drop"}})
     assert outcome(await create(proxy, tools=CODEX, tool_choice="auto")) == "local score tools"
     assert local.call.json["tools"] == [SHELL]
+    with monkeypatch.context() as patch:  # the request without any tools is not made
+        patch.setattr(optional_tools, "drop_tools", None)
+        assert outcome(await create(proxy, tools=CODEX)) == "local score tools"
     used = [
         {"role": "user", "content": EASY},
         {"type": "function_call", "call_id": "1", "name": "shell", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "1", "output": "ok"},
     ]
     assert outcome(await create(proxy, tools=CODEX, input=used)) == "local score tools"
-    assert local.calls[1].json["tools"] == [SHELL]
+    assert local.calls[-1].json["tools"] == [SHELL]
 
 
 async def test_an_agent_may_be_answered_without_any_tool(

@@ -1,8 +1,14 @@
 """The tools of a chat front end are left out where the user does not ask for what they do."""
 
+import json
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from proxy.routing.front_ends import is_built_in, may_leave_out
+
+DATA: Final = Path(__file__).parents[2] / "data"
 
 # Those that a default Open WebUI offers with each chat.
 DEFAULT = (
@@ -38,6 +44,20 @@ NO_TOOL = (
     "What does a calculator do with def f(a_b): return a_b?",
     "Tell me a joke.",
     "Capital of France?",
+    "Translate to French: where is the station?",
+    'Translate this to English: "Wo ist der Bahnhof?"',
+    "Suggest three names for a bakery",
+    "How long should I boil an egg?",
+    "Write a haiku about autumn",
+    "Who was S\u00f8ren Kierkegaard?",
+    "Add 17 and 25.",
+    "Remove the duplicates from this list: 3, 3, 4.",
+    "Can dogs eat chocolate?",
+    "Thanks!",
+    "Hi",
+    "Good morning!",
+    "Yes",
+    "OK, thank you very much",
 )
 A_TOOL = (
     "What time is it?",
@@ -74,6 +94,57 @@ A_TOOL = (
     "¿Qué hora es?",
     "今天星期几？",
     "Quel temps fait-il ?",
+    # personal: only the user's own data has the answer, or the tool does what is asked
+    "add milk to my shopping list note",
+    "Put this in notes",
+    "Save to notes",
+    "Book lunch with Ann at noon on Friday please",
+    "Put dentist on Tuesday at 3pm for me",
+    "Cancel the dentist",
+    "Could you please cancel the plumber?",
+    "Move lunch to 1pm",
+    "Mark the second task as done, please",
+    "Where did I park my car? Tell me.",
+    "I parked on level 3.",
+    "What is my phone number?",
+    "When does our lease end?",
+    "Add eggs to the groceries list.",
+    "Postpone the dentist",
+    "Tuesday 3pm haircut",
+    "Pencil in coffee with Bob",
+    "Can you schedule gym?",
+    "Keep this for later",
+    "Which tasks are open? Are any tasks left?",
+    "Anything planned?",
+    "What did Anna say about the budget?",
+    "What is the vacation policy?",
+    "Who is on-call?",
+    "What is the wifi password?",
+    "Is it raining in Paris? Tell me",
+    # a greeting, or a word that is English too, in a text that is not English
+    "Hi! Wie spaet ist es gerade in Tokio?",
+    "Hello, wie ist das Wetter in Paris?",
+    "What's up? Was steht heute an?",
+    "Thanks! Zeig mir bitte meine Termine",
+    "Explain the rules of chess, and who made them. Wie spaet ist es?",
+    "Tell me the Uhrzeit in Berlin bitte jetzt",
+    "Co to jest w moim kalendarzu?",
+    "Hvad er klokken for tiden?",
+    "Vad har jag att g\u00f6ra p\u00e5 fredag?",
+    "Hi, wat staat er op mijn agenda?",
+    "Hoe laat is het of wat is de tijd?",
+    "Ce este in calendarul meu?",
+    "Hi! Quelle heure est-il?",
+    "Quel est le programme de la semaine?",
+    "Hello, que hora es en Madrid?",
+    "Ok, che ora sono a Roma?",
+    "Hi, que horas sao agora?",
+    "Kolik je hodin?",
+    "Mennyi az ido?",
+    "Paljonko kello on?",
+    "Saat kac?",
+    "Jam berapa sekarang?",
+    "Hi! \u0421\u043a\u043e\u043b\u044c\u043a\u043e \u0432\u0440\u0435\u043c\u0435\u043d\u0438?",
 )
 FOR_MEMORY = (
     "Remember that I like tea.",
@@ -82,6 +153,34 @@ FOR_MEMORY = (
     "From now on, answer in short sentences, please.",
     "Forget what I said about my diet.",
 )
+
+
+# The user's first message, the assistant's answer, and the user's short reply.
+A_REPLY_FOR_A_TOOL = (
+    (
+        "I see the dentist at four.",
+        "I can add 'Dentist' to your calendar. Shall I?",
+        "Yes, please do that.",
+    ),
+    ("Milk and eggs.", "Would you like me to write a note with these?", "Sure"),
+    ("Milk and eggs.", "Shall I keep it in your notes?", "Yes"),
+    ("What's on my calendar?", "You have one meeting.", "And with whom?"),
+    ("Wie heisst die Hauptstadt von Frankreich?", "Paris.", "ok"),
+    ("Name a bakery.", "Der Name der Baeckerei ist Korn.", "ok"),
+)
+A_REPLY_FOR_NO_TOOL = (
+    ("What is the capital of France?", "The capital of France is Paris.", "Thanks!"),
+    ("Write a haiku about autumn", "Leaves fall from the tree.", "Another one, please"),
+    ("What is the capital of France?", "It is Paris. Do you want to know more?", "Yes"),
+)
+
+
+def user(text: str) -> list[tuple[str, str]]:
+    return [("system", "Answer what time it is."), ("user", text)]
+
+
+def conversation(*texts: str) -> list[tuple[str, str]]:
+    return list(zip(("user", "assistant") * len(texts), texts, strict=False))
 
 
 def test_built_in_tools_are_known_by_their_names() -> None:
@@ -95,25 +194,55 @@ def test_built_in_tools_are_known_by_their_names() -> None:
 
 @pytest.mark.parametrize("message", NO_TOOL)
 def test_a_message_that_wants_no_tool(message: str) -> None:
-    assert may_leave_out([*DEFAULT, *MEMORY], message)
+    assert may_leave_out([*DEFAULT, *MEMORY], user(message))
 
 
 @pytest.mark.parametrize("message", A_TOOL)
 def test_a_message_that_wants_a_tool(message: str) -> None:
-    assert not may_leave_out(DEFAULT, message)
+    assert not may_leave_out(DEFAULT, user(message))
 
 
 @pytest.mark.parametrize("message", FOR_MEMORY)
 def test_a_message_that_wants_the_memory(message: str) -> None:
-    assert not may_leave_out([*DEFAULT, *MEMORY], message)
+    assert not may_leave_out([*DEFAULT, *MEMORY], user(message))
+
+
+@pytest.mark.parametrize("texts", A_REPLY_FOR_A_TOOL)
+def test_a_short_reply_to_what_wants_a_tool(texts: tuple[str, ...]) -> None:
+    assert not may_leave_out(DEFAULT, conversation(*texts))
+
+
+@pytest.mark.parametrize("texts", A_REPLY_FOR_NO_TOOL)
+def test_a_short_reply_to_what_wants_no_tool(texts: tuple[str, ...]) -> None:
+    assert may_leave_out(DEFAULT, conversation(*texts))
+
+
+def test_a_long_message_is_read_alone() -> None:
+    question = "Explain in some detail how a combustion engine turns fuel into motion, please."
+    texts = ("What's on my calendar?", "You have one meeting.", question + " Use short words.")
+    assert may_leave_out(DEFAULT, conversation(*texts))
+
+
+def test_older_turns_are_not_read() -> None:
+    texts = ("What's on my calendar?", "Nothing.", "Tell me a joke.", "Knock knock.", "Who is it?")
+    assert may_leave_out(DEFAULT, conversation(*texts))
+
+
+@pytest.mark.parametrize(("name", "most"), [("everyday", 0.12), ("graded", 0.15)])
+def test_most_prompts_need_no_tool(name: str, most: float) -> None:
+    lines = (DATA / f"{name}.jsonl").read_text().splitlines()
+    prompts = [json.loads(line)["query"] for line in lines]
+    share = sum(not may_leave_out(DEFAULT, user(prompt)) for prompt in prompts) / len(prompts)
+    print(f"{name}: {share:.1%} of {len(prompts)} prompts keep their tools")
+    assert 0.02 < share <= most
 
 
 def test_a_message_for_a_tool_that_is_not_offered() -> None:
-    assert may_leave_out(["ask_user"], "Remember that I like tea, and write a note.")
+    assert may_leave_out(["ask_user"], user("Remember that I like tea, and write a note."))
 
 
 def test_a_long_message_is_read_at_its_edges() -> None:
     text = "The sun is a star. " * 100_000
-    assert may_leave_out(DEFAULT, text)
-    assert not may_leave_out(DEFAULT, text + "Save this in my notes.")
-    assert not may_leave_out(DEFAULT, "What time is it? " + text)
+    assert may_leave_out(DEFAULT, user(text))
+    assert not may_leave_out(DEFAULT, user(text + "Save this in my notes."))
+    assert not may_leave_out(DEFAULT, user("What time is it? " + text))
