@@ -3,6 +3,7 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from proxy.protocol.responses import (
 )
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
+from proxy.timeouts import Deadline
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 from router_model.task import new_chars
 from router_model.value import CHARS_PER_TOKEN
@@ -189,6 +191,7 @@ class Call:
         "capabilities",
         "checks_answers",
         "counted_tokens",
+        "deadline",
         "endpoint",
         "exchange",
         "history",
@@ -221,6 +224,7 @@ class Call:
         self.principal: Principal | None = None
         self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
+        self.deadline: Deadline | None = None  # `server.request_timeout_seconds`
         self.left_out: LeftOut | None = None  # of the request to the local tier
         self.counted_tokens: int | None = None  # of the whole prompt, near the context limit
         self.native: NativeRequest | None = None  # of an endpoint of the local server's own API
@@ -251,6 +255,12 @@ class Call:
     def is_unload(self) -> bool:
         """Whether the request unloads a model."""
         return self.native is not None and self.native.is_unload
+
+    def note_progress(self) -> None:
+        """Restart the time limit of the request, which then limits its silences only."""
+        if self.deadline is not None:
+            seconds = self.snapshot.config.server.request_timeout_seconds
+            self.deadline.due = asyncio.get_running_loop().time() + seconds
 
     def wire(self, target: Target) -> Endpoint:
         """The endpoint of the API that a tier is asked by: its own one, if it has that."""

@@ -308,7 +308,7 @@ class Gateway:
         exchange, record, config = call.exchange, call.record, call.snapshot.config
         self._running += 1
         try:
-            with self.deadlines.within(config.server.request_timeout_seconds):
+            with self.deadlines.within(config.server.request_timeout_seconds) as call.deadline:
                 await work
         except asyncio.CancelledError:
             if exchange.client_gone:

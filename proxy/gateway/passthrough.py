@@ -4,7 +4,7 @@ Requests about a stored response of the local tier are answered here, because th
 stores none.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -92,6 +92,8 @@ class Passthrough:
     async def manage_models(self, call: Call, *, method: str, path: str) -> None:
         """Forward a request that manages the local server's models.
 
+        A download may take hours: only its silence is limited.
+
         Raises:
             Forbidden: see `server.model_management`.
             NotFound: it is no such request, or the local server has no API for it.
@@ -113,14 +115,23 @@ class Passthrough:
         if not local.catalog.capabilities.needs_adapting:
             raise NotFound("The local server has no API to manage models.", code="unknown_url")
         record, exchange = call.record, call.exchange
-        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        upload = _note_progress(exchange.iter_body(), call)
+        body: Body = upload if _has_body(exchange) else await exchange.read_body()
         record.target, record.reason = Target.LOCAL, Reason.FORCED
         record.open_upstream()
         response = await local.forward(
-            method, path, body, exchange.headers, client=record.client_key_hash, is_native=True
+            method,
+            path,
+            body,
+            exchange.headers,
+            client=record.client_key_hash,
+            is_native=True,
+            needs_slot=False,
         )
         try:
-            await relay_untouched(response, exchange, record, is_download=False)
+            await relay_untouched(
+                response, exchange, record, is_download=False, on_chunk=call.note_progress
+            )
         finally:
             await response.close()
 
@@ -253,6 +264,12 @@ def _is_free(method: str, path: Path) -> bool:
 def _unknown_route(method: str, raw_path: bytes, hint: str = "") -> NotFound:
     place = raw_path.decode(errors="replace")
     return NotFound(f"Unknown route: {method} {place}{hint}", code="unknown_url")
+
+
+async def _note_progress(pieces: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        call.note_progress()
+        yield piece
 
 
 def _has_body(exchange: Exchange) -> bool:

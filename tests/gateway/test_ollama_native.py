@@ -1,6 +1,8 @@
 """Ollama's native API: /api/chat, /api/generate and their answers, local and from the cloud."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from fakes import (
     EASY,
     HARD,
+    PATIENCE_SECONDS,
     USAGE,
     WORDS,
     Answer,
@@ -15,6 +18,7 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    Pause,
     answer_json,
     chunk,
     chunked,
@@ -783,6 +787,12 @@ async def test_models_are_described(start: StartProxy, local: FakeUpstream) -> N
     proxy = await start({"upstreams": {"cloud": {"context_tokens": 128_000}}})
     for name in ("local", LOCAL_MODEL):
         assert (await proxy.client.post("/api/show", json={"model": name})).json() == SHOW
+    for name in ("ollama/local", "library/Local:latest"):
+        assert (await proxy.client.post("/api/show", json={"model": name})).json() == SHOW
+    for name in ("openai/auto", "library/auto", "AUTO:threshold=0.5", "ollama/cloud"):
+        shown = await proxy.client.post("/api/show", json={"model": name})
+        assert shown.status_code == 200
+        assert shown.json()["model_info"]["router.context_length"] == 128_000
     shown = (await proxy.client.post("/api/show", json={"model": "auto:latest"})).json()
     assert shown["model_info"]["router.context_length"] == 128_000
     assert set(shown["capabilities"]) == {"completion", "vision", "tools"}
@@ -851,6 +861,64 @@ async def test_models_are_managed_by_admins_where_that_is_allowed(
     rows = (await proxy.finish(3)).rows
     assert {row["endpoint"] for row in rows} == {"ollama.manage"}
     assert [row["ending"] for row in rows] == ["rejected", "rejected", "ok"]
+
+
+MANAGES = {"server": {"model_management": "admin"}}
+
+
+async def test_a_download_takes_no_slot_of_the_tier(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    gate = Gate()
+    make_ollama(local, **{"/api/pull": chunked(b'{"status":"pulling"}\n', gate, b"{}\n")})
+    proxy = await start(MANAGES | {"upstreams": {"local": {"max_concurrency": 1}}})
+    pull = asyncio.create_task(proxy.client.post("/api/pull", json={"model": "x"}))
+    await gate.reached()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(3):  # also after the slot was released once
+            answer = await proxy.client.post("/api/chat", json=chat(model="local", stream=False))
+            assert answer.status_code == 200
+    gate.open()
+    assert (await pull).text == '{"status":"pulling"}\n{}\n'
+    assert not cloud.calls
+    await proxy.finish(4)
+
+
+async def test_only_the_silences_of_a_download_are_limited(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    seconds = 0.5
+    part = b'{"status":"pulling"}\n'
+    steps = [item for _ in range(6) for item in (part, Pause(seconds / 3))]
+    make_ollama(local, **{"/api/pull": chunked(*steps), "/api/create": chunked(part, Gate())})
+    proxy = await start({"server": MANAGES["server"] | {"request_timeout_seconds": seconds}})
+    pulled = await proxy.client.post("/api/pull", json={"model": "x"})
+    assert pulled.content == 6 * part
+    silent = await proxy.client.post("/api/create", json={"model": "x"})
+    *lines, last = silent.text.splitlines()
+    assert lines == [part.decode().strip()]
+    assert "within 0.5 seconds" in json.loads(last)["error"]
+    rows = (await proxy.finish(2)).rows
+    assert [row["ending"] for row in rows] == ["ok", "timeout"]
+
+
+async def test_an_upload_may_take_longer_than_a_request(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    seconds = 0.5
+    path = f"/api/blobs/sha256:{'0' * 64}"
+    make_ollama(local, **{path: whole(b"", status=201)})
+
+    async def blob() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield b"part"
+            await asyncio.sleep(seconds / 3)
+
+    proxy = await start({"server": MANAGES["server"] | {"request_timeout_seconds": seconds}})
+    response = await proxy.client.post(path, content=blob())
+    assert response.status_code == 201
+    assert asked(local, path)[0].body == 6 * b"part"
+    await proxy.finish()
 
 
 @pytest.mark.parametrize(
