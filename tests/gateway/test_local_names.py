@@ -44,6 +44,30 @@ async def test_a_local_name_waits_for_the_local_server(
     assert (row["ending"], row["target"]) == ("rejected", None)
 
 
+LIBRARY = ("phi4", "llama3.2", "nomic-embed-text", "openai/llama3.2", "/models/llama.gguf")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings"])
+@pytest.mark.parametrize("model", LIBRARY)
+async def test_a_name_without_a_tag_waits_or_is_missing(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str, model: str
+) -> None:
+    local.models = whole(b"starting", status=503)
+    proxy = await start(probe_seconds=0.02)
+    waiting = await post(proxy, path, **REQUESTS[path] | {"model": model})
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "5")
+    assert waiting.json()["error"]["code"] == "local_models_unknown"
+    local.models = LIST
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (missing := await post(proxy, path, **REQUESTS[path] | {"model": model})).is_error:
+            if missing.status_code != 503:
+                break
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "model_not_found"
+    assert not cloud.calls
+    assert not local.calls
+
+
 async def test_it_is_local_once_the_server_lists_it(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
@@ -59,7 +83,13 @@ async def test_it_is_local_once_the_server_lists_it(
     assert not cloud.calls
 
 
-MISSING = ("phi4:14b", "ollama/qwen3:8b", "hf.co/org/model", "Lokal", "qwen2.5", "gml:free")
+MISSING = (
+    "phi4:14b", "ollama/qwen3:8b", "hf.co/org/model", "Lokal", "qwen2.5", "gml:free",
+    "/models/llama", "C:\\models\\llama.gguf", "llama-3-8b.Q4_K_M.gguf", "llama3:8b@sha256:abc",
+    "phi3:lat est", "user/model:thinking", "registry.lan/phi3:14", "yi.34b:1", "lm-studio/x",
+    "localhost/x", "localhost:11434/x", "localai/x", "gpt4all/x", "ollama-local/x", "localmodel",
+    "openai/phi4:14b", "openai/llama3.2", "custom_openai//models/llama",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", REQUESTS)
