@@ -74,8 +74,9 @@ LOCAL = (
     "nous.hermes:7 yi.34b:1 meta.lan/phi3:14 mistral.hermes:q"
 )
 CLOUD = (
-    "models/gemini-2.5-flash @cf/meta/llama-3.1-8b-instruct ~openai/gpt-latest eu.amazon.nova-pro-v1:0 "
-    "bedrock/us-east-1/anthropic.claude-v2:1 amazon.titan-text-express-v1:0:8k openai.gpt-oss-20b-1:0 "
+    "models/gemini-2.5-flash @cf/meta/llama-3.1-8b-instruct ~openai/gpt-latest "
+    "eu.amazon.nova-pro-v1:0 bedrock/us-east-1/anthropic.claude-v2:1 "
+    "amazon.titan-text-express-v1:0:8k openai.gpt-oss-20b-1:0 "
     "projects/p/locations/l/endpoints/1 claude-sonnet-4@20250514 mistral-small-q4 gguf "
     "gpt-4o openai/gpt-4o accounts/f/models/x ft:gpt-4o-mini-2024-07-18:org::id "
     "ft:gpt-4o:org:suffix:id deepseek/deepseek-r1:free openrouter/openai/gpt-5:nitro "
