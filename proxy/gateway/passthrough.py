@@ -20,8 +20,7 @@ from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
-from proxy.protocol import JSON_MEDIA_TYPE
-from proxy.protocol.bounds import MAX_MODEL_CHARS
+from proxy.protocol import JSON_MEDIA_TYPE, read_model_name
 from proxy.protocol.endpoints import (
     PARSED,
     STATELESS_POSTS,
@@ -30,10 +29,8 @@ from proxy.protocol.endpoints import (
     is_misspelled,
     read_path,
 )
-from proxy.protocol.fields import read_text
 from proxy.protocol.ollama_native import MANAGED
 from proxy.protocol.responses import parse_responses
-from proxy.protocol.views import UNREADABLE
 from proxy.record import Ending, Reason, Target
 from proxy.routing import RoutingPreference, read_headers
 from proxy.storage import StoredResponse
@@ -50,13 +47,6 @@ _MAYBE_JSON: Final = re.compile(
     rb"application/(?:(?:[\w.-]+\+)?json|x-www-form-urlencoded)\b|text/", re.IGNORECASE
 )
 _MAX_READ_BYTES: Final = 2**20  # of a JSON body, for the name of its model
-
-
-class _Named(msgspec.Struct):
-    model: msgspec.Raw = msgspec.Raw()
-
-
-_named = msgspec.json.Decoder(_Named)
 
 
 class Passthrough:
@@ -266,7 +256,7 @@ async def _read_cloud_preference(call: Call, path: Path, body: bytes) -> Routing
     Raises:
         RouterError: the local tier is meant, or a model that it may have.
     """
-    model, headers = await parse_large(body, _read_model), call.exchange.headers
+    model, headers = await parse_large(body, read_model_name), call.exchange.headers
     if model:
         preference = await read_preference(call.snapshot, model, headers)
     else:
@@ -279,16 +269,6 @@ async def _read_cloud_preference(call: Call, path: Path, body: bytes) -> Routing
             code="unsupported_by_local_model",
         )
     return preference
-
-
-def _read_model(body: bytes) -> str:
-    """The `model` of a body, whatever else it has; empty without one."""
-    try:
-        raw = _named.decode(body).model
-    except UNREADABLE:  # the cloud answers with the error
-        return ""
-    name = read_text(raw) or ""
-    return name if len(name) <= MAX_MODEL_CHARS else ""
 
 
 async def _read_start(pieces: AsyncIterator[bytes]) -> tuple[bytes, bool]:
