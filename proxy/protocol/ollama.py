@@ -79,6 +79,12 @@ TAGS_PATH: Final = "/api/tags"
 SHOW_PATH: Final = "/api/show"
 RUNNING_PATH: Final = "/api/ps"
 LOAD_PATH: Final = "/api/generate"
+# The paths of the native API. The proxy has others below /api.
+_NATIVE_PATH: Final = re.compile(
+    r"/api/(?:chat|copy|create|delete|embed|embeddings|generate|me|ps|pull|push|show|signin|signout"
+    r"|tags|version|web_fetch|web_search|(?:blobs|experimental|user)(?:/.*)?)",
+    re.DOTALL,
+)
 
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 # The tools of /v1/responses that are no functions, and the versions with which Ollama expands
@@ -153,7 +159,7 @@ def looks_local(name: str) -> bool:
     name = name.lower()
     if _FILE_NAME.fullmatch(name) or name.startswith(_REGISTRIES):
         return True
-    is_tagged = ":" in name and not is_cloud_name(name)
+    is_tagged = ":" in name and name.isprintable() and not is_cloud_name(name)
     return is_tagged or _LIBRARY_NAME.fullmatch(name) is not None
 
 
@@ -167,6 +173,11 @@ def spellings_of(name: str) -> list[str]:
 
 
 # ── The native API ────────────────────────────────────────────────────────────────────────────
+
+
+def is_native_path(path: str) -> bool:
+    """Whether a path is one of Ollama's native API."""
+    return _NATIVE_PATH.fullmatch(path) is not None
 
 
 class NativeApi(Protocol):

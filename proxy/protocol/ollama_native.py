@@ -48,6 +48,8 @@ _OTHER_IMAGE: Final = "image/jpeg"
 _EFFORTS: Final = ("low", "medium", "high", "max")
 _EFFORT_OF_TRUE: Final = "medium"  # the default of OpenAI's reasoning models
 _SCHEMA_NAME: Final = "answer"  # OpenAI requires one
+# The fields of a translation that tune an answer, and that the client has not written itself.
+ADDED_FIELDS: Final = frozenset({"reasoning_effort"})
 _NO_CALL: Final = "call_0"  # the id of a result whose call is not in the messages
 # Options with the same name and meaning in OpenAI's format.
 _SHARED_OPTIONS: Final = (
@@ -71,6 +73,7 @@ class NativeRequest(NamedTuple):
         is_load: whether it loads or unloads a model and asks for no answer.
         is_unload: whether it unloads one.
         thinks: whether the model is to think before it answers.
+        drops_thinking: whether `think` is left out, as no model could.
     """
 
     body: bytes
@@ -80,6 +83,7 @@ class NativeRequest(NamedTuple):
     is_load: bool = False
     is_unload: bool = False
     thinks: bool = False
+    drops_thinking: bool = False
 
 
 class _Function(msgspec.Struct):
