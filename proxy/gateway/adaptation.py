@@ -57,7 +57,6 @@ class Adaptation:
         self._path = wire.path
         self._is_native = wire.native is not None  # it is sent as the client wrote it
         self._learned = call.snapshot.upstreams[target].learned
-        self._may_change = call.record.reason is not Reason.FORCED
         self._refused: list[RefusedField] = []
         self._asks_for_usage = self._asks_for_logprobs = True
         self._left = MAX_ADAPTATIONS
@@ -109,8 +108,7 @@ class Adaptation:
         if USAGE_FIELD.name in own:
             self._asks_for_usage = False
             return False
-        if not self._may_change:
-            refused = []
+        refused = [field for field in refused if self._call.may_withhold(field)]
         if not all(map(self._is_adaptable, refused)):
             self.failure = Failure("capability", may_retry=False, is_refusal=True)
             return True

@@ -3,11 +3,12 @@
 `gateway` (for the known endpoints) and `passthrough` (for all other paths) work on it.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import NO_RESERVATION, Prices, Reservation
@@ -22,7 +23,7 @@ from proxy.gateway.stored_responses import StoredResponses, load_items
 from proxy.gateway.stream_observer import Outcome, StreamObserver
 from proxy.protocol import Fields, RoutingRequest, rewrite
 from proxy.protocol.endpoints import Endpoint
-from proxy.protocol.ollama_native import NativeRequest
+from proxy.protocol.ollama_native import ADDED_FIELDS, NativeRequest
 from proxy.protocol.refusals import USAGE_FIELD, RefusedField, adapt_fields, note_changes
 from proxy.protocol.responses import (
     ResponsesRequest,
@@ -32,12 +33,16 @@ from proxy.protocol.responses import (
 )
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
+from proxy.timeouts import Deadline
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 from router_model.task import new_chars
 from router_model.value import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:  # it needs the call
     from proxy.gateway.second_look import SecondLook
+
+
+_THINK: Final = "think"  # the field of Ollama's API
 
 
 class Exchange(ResponseWriter, Protocol):
@@ -189,6 +194,7 @@ class Call:
         "capabilities",
         "checks_answers",
         "counted_tokens",
+        "deadline",
         "endpoint",
         "exchange",
         "history",
@@ -221,6 +227,7 @@ class Call:
         self.principal: Principal | None = None
         self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
+        self.deadline: Deadline | None = None  # `server.request_timeout_seconds`
         self.reduced: Reduced | None = None  # of the request to the local tier
         self.counted_tokens: int | None = None  # of the whole prompt, near the context limit
         self.native: NativeRequest | None = None  # of an endpoint of the local server's own API
@@ -251,6 +258,20 @@ class Call:
     def is_unload(self) -> bool:
         """Whether the request unloads a model."""
         return self.native is not None and self.native.is_unload
+
+    def may_withhold(self, field: RefusedField) -> bool:
+        """Whether a tier may get the request without a field that it refuses.
+
+        Where the client chose the tier, only fields that the translation has added.
+        """
+        is_added = self.endpoint.native is not None and field.name in ADDED_FIELDS
+        return is_added or self.record.reason is not Reason.FORCED
+
+    def note_progress(self) -> None:
+        """Restart the time limit of the request, which then limits its silences only."""
+        if self.deadline is not None:
+            seconds = self.snapshot.config.server.request_timeout_seconds
+            self.deadline.due = asyncio.get_running_loop().time() + seconds
 
     def wire(self, target: Target) -> Endpoint:
         """The endpoint of the API that a tier is asked by: its own one, if it has that."""
@@ -303,7 +324,7 @@ def view_request(call: Call, body: bytes) -> RoutingRequest:
     """
     request = call.endpoint.parse(body)
     if call.native is not None and call.native.thinks:
-        request.needs["thinking"] = "think"  # Ollama refuses it for other models
+        request.needs["thinking"] = _THINK  # Ollama refuses it for other models
     return request
 
 
@@ -352,15 +373,19 @@ def upstream_body(
     if reduced is not None and adapted is not None:
         adapted.extend(reduced.fields)
     if endpoint.native is not None and call.native is not None:
-        leave_out = () if reduced is None else (reduced.change,)
+        leave_out = [] if reduced is None else [reduced.change]
+        if call.native.drops_thinking:
+            leave_out.append(_drop_thinking)
+            if adapted is not None:
+                adapted.append(_THINK)
         return rewrite(call.native.body, model=model, include_usage=False, changes=leave_out)
     upstream = call.snapshot.upstreams[target]
     refused = [*upstream.learned.fields(model, endpoint.path), *refused]
     changes: list[Callable[[Fields], None]] = []
     if endpoint.adapt is not None and upstream.catalog.capabilities.needs_adapting:
         changes.append(endpoint.adapt)
-    if refused and call.record.reason is not Reason.FORCED:
-        changes.append(partial(adapt_fields, refused=refused))
+    if withheld := [field for field in refused if call.may_withhold(field)]:
+        changes.append(partial(adapt_fields, refused=withheld))
     if changes and adapted is not None:
         changes = note_changes(changes, adapted)
     if reduced is not None:
@@ -379,6 +404,10 @@ def upstream_body(
         and USAGE_FIELD not in refused,
         changes=changes,
     )
+
+
+def _drop_thinking(fields: Fields) -> None:
+    fields.pop(_THINK, None)
 
 
 def _require_identity_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:

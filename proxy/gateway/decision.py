@@ -23,7 +23,12 @@ from proxy.gateway.conversations import Conversations
 from proxy.gateway.history import History
 from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.optional_tools import check_local, drop_refused_tools
-from proxy.gateway.preference import limit_to_own_api, read_preference, require_known_model
+from proxy.gateway.preference import (
+    drop_vain_thinking,
+    limit_to_own_api,
+    read_preference,
+    require_known_model,
+)
 from proxy.protocol.ollama import is_same_model
 from proxy.protocol.responses import ResponsesRequest
 from proxy.record import Reason, SecondLookResult, Target
@@ -218,6 +223,8 @@ class DecisionMaker:
             if call.native is not None:
                 asked = call.native.context_tokens
                 call.capabilities = call.capabilities.with_context(asked)
+                if preference.target is None:
+                    drop_vain_thinking(call)
             if not call.is_load:
                 is_forced = preference.target is Target.LOCAL
                 limit = await check_local(

@@ -26,6 +26,7 @@ from proxy.errors import (
     InvalidRequest,
     RouterError,
     ServerStopping,
+    UpstreamUnreachable,
 )
 from proxy.gateway.adaptation import learn_refusal, log_refusal, read_local_refusal
 from proxy.gateway.answer_checks import check_attempt, check_stream
@@ -152,7 +153,7 @@ class Gateway:
         decision = await self._decisions.decide(call)
         target, model = decision.target, decision.model
         if call.is_load and call.wire(target).native is None:
-            await self._answer_load(call)
+            await self._answer_load(call, target)
             return
         plan = self._plan_failover(call, decision)
         call.record.open_upstream()
@@ -187,8 +188,19 @@ class Gateway:
             if step is not None:
                 target, model = await self._fall_back(call, target, attempt)
 
-    async def _answer_load(self, call: Call) -> None:
-        """Answer a request that loads a model of a server that loads its models itself."""
+    async def _answer_load(self, call: Call, target: Target) -> None:
+        """Answer a request that loads a model of a server that loads its models itself.
+
+        Raises:
+            UpstreamUnreachable: the local server is not known to run.
+        """
+        upstream = call.snapshot.upstreams[target]
+        is_down = upstream.up is False or upstream.is_unhealthy
+        if target is Target.LOCAL and (is_down or upstream.catalog.known_names is None):
+            raise UpstreamUnreachable(
+                "The local upstream is not known to run, so no model can be loaded. Retry.",
+                upstream=target,
+            )
         record, writer = call.record, call.writer
         assert isinstance(writer, TranslatingWriter)  # only a request to such an API loads
         record.status = 200
@@ -308,7 +320,7 @@ class Gateway:
         exchange, record, config = call.exchange, call.record, call.snapshot.config
         self._running += 1
         try:
-            with self.deadlines.within(config.server.request_timeout_seconds):
+            with self.deadlines.within(config.server.request_timeout_seconds) as call.deadline:
                 await work
         except asyncio.CancelledError:
             if exchange.client_gone:

@@ -4,7 +4,8 @@ Requests about a stored response of the local tier are answered here, because th
 stores none.
 """
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -19,7 +20,7 @@ from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.preference import read_preference
 from proxy.gateway.relay import relay_untouched
 from proxy.gateway.stored_responses import StoredResponses, list_input_items, read_page
-from proxy.protocol import JSON_MEDIA_TYPE
+from proxy.protocol import JSON_MEDIA_TYPE, read_model_name
 from proxy.protocol.endpoints import (
     PARSED,
     STATELESS_POSTS,
@@ -31,6 +32,7 @@ from proxy.protocol.endpoints import (
 from proxy.protocol.ollama_native import MANAGED, NO_VERSION
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
+from proxy.routing import RoutingPreference, read_headers
 from proxy.storage import StoredResponse
 from proxy.upstream import Body
 
@@ -40,6 +42,11 @@ _PARSED_PATHS: Final = frozenset(endpoint.path for endpoint in PARSED)
 _FREE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FREE_PATHS: Final = frozenset({"/files", "/responses/input_tokens"})
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
+# The second is what curl sends without another one. Many servers read JSON whatever the type.
+_MAYBE_JSON: Final = re.compile(
+    rb"application/(?:(?:[\w.-]+\+)?json|x-www-form-urlencoded)\b|text/", re.IGNORECASE
+)
+_MAX_READ_BYTES: Final = 2**20  # of a JSON body, for the name of its model
 
 
 class Passthrough:
@@ -91,6 +98,8 @@ class Passthrough:
     async def manage_models(self, call: Call, *, method: str, path: str) -> None:
         """Forward a request that manages the local server's models.
 
+        A download may take hours: only its silence is limited.
+
         Raises:
             Forbidden: see `server.model_management`.
             NotFound: it is no such request, or the local server has no API for it.
@@ -112,14 +121,23 @@ class Passthrough:
         if not local.catalog.capabilities.needs_adapting:
             raise NotFound("The local server has no API to manage models.", code="unknown_url")
         record, exchange = call.record, call.exchange
-        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
+        upload = _note_progress(exchange.iter_body(), call)
+        body: Body = upload if _has_body(exchange) else await exchange.read_body()
         record.target, record.reason = Target.LOCAL, Reason.FORCED
         record.open_upstream()
         response = await local.forward(
-            method, path, body, exchange.headers, client=record.client_key_hash, is_native=True
+            method,
+            path,
+            body,
+            exchange.headers,
+            client=record.client_key_hash,
+            is_native=True,
+            needs_slot=False,
         )
         try:
-            await relay_untouched(response, exchange, record, is_download=False)
+            await relay_untouched(
+                response, exchange, record, is_download=False, on_chunk=call.note_progress
+            )
         finally:
             await response.close()
 
@@ -177,10 +195,7 @@ class Passthrough:
             await self._require_budget(call)
             if not _is_free(method, path):
                 require_countable(call, f"Requests to {path.name}")
-        exchange = call.exchange
-        body: Body = exchange.iter_body() if _has_body(exchange) else await exchange.read_body()
-        if method == "POST" and path.name in _ABOUT_A_REQUEST:
-            body = await self._prepare_body(call, path)
+        body = await self._open_body(call, method, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
         response = await call.snapshot.upstreams[target].forward(
@@ -197,29 +212,79 @@ class Passthrough:
         finally:
             await response.close()
 
+    async def _open_body(self, call: Call, method: str, path: Path) -> Body:
+        """The body to send: as the client sends it, but for a request about another request.
+
+        Raises:
+            RouterError: the body names a local model. Only names in JSON are read.
+        """
+        exchange = call.exchange
+        if not _has_body(exchange):
+            return await exchange.read_body()
+        if method == "POST" and path.name in _ABOUT_A_REQUEST:
+            return await self._prepare_body(call, path)
+        if method != "POST" or not _may_be_json(exchange):
+            return exchange.iter_body()
+        pieces = exchange.iter_body()
+        start, is_whole = await _read_start(pieces)
+        if not is_whole:
+            return _chain(start, pieces)
+        await _read_cloud_preference(call, path, start)
+        return start
+
     async def _prepare_body(self, call: Call, path: Path) -> bytes:
         """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
         call.body = await call.exchange.read_body()
+        preference = await _read_cloud_preference(call, path, call.body)
         try:
             call.request = await parse_large(call.body, parse_responses)
-            headers = call.exchange.headers
-            preference = await read_preference(snapshot, call.request.model, headers)
         except InvalidRequest:
             if call.principal is not None:  # it may continue a response of another key
                 raise
             return call.body  # the cloud answers with the error
-        if preference.target is Target.LOCAL:
-            raise InvalidRequest(
-                f"The local tier does not have /v1{path.sent}. Send the request to 'cloud', or "
-                "leave the choice to 'auto'.",
-                param="model",
-                code="unsupported_by_local_model",
-            )
         await resolve_references(call, self._stored_responses)
         forced = preference.model if preference.target is Target.CLOUD else None
         model = forced or snapshot.upstreams[Target.CLOUD].model
         return await parse_large(call.body, lambda _: upstream_body(call, Target.CLOUD, model))
+
+
+async def _read_cloud_preference(call: Call, path: Path, body: bytes) -> RoutingPreference:
+    """The preference in the `model` of a body and in the headers, for a path of the cloud alone.
+
+    Raises:
+        RouterError: the local tier is meant, or a model that it may have.
+    """
+    model, headers = await parse_large(body, read_model_name), call.exchange.headers
+    if model:
+        preference = await read_preference(call.snapshot, model, headers)
+    else:
+        preference = read_headers(RoutingPreference(), headers)
+    if preference.target is Target.LOCAL:
+        raise InvalidRequest(
+            f"The local tier does not have /v1{path.sent}. Send the request to 'cloud', or "
+            "leave the choice to 'auto'.",
+            param="model",
+            code="unsupported_by_local_model",
+        )
+    return preference
+
+
+async def _read_start(pieces: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+    """The first bytes of a body, and whether they are all of it."""
+    parts, size = [], 0
+    async for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size > _MAX_READ_BYTES:
+            return b"".join(parts), False
+    return b"".join(parts), True
+
+
+async def _chain(start: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield start
+    async for piece in pieces:
+        yield piece
 
 
 def _check_shared_objects(call: Call, method: str, path: Path) -> None:
@@ -252,6 +317,17 @@ def _is_free(method: str, path: Path) -> bool:
 def _unknown_route(method: str, raw_path: bytes, hint: str = "") -> NotFound:
     place = raw_path.decode(errors="replace")
     return NotFound(f"Unknown route: {method} {place}{hint}", code="unknown_url")
+
+
+def _may_be_json(exchange: Exchange) -> bool:
+    types = [value for name, value in exchange.headers if name == b"content-type"]
+    return not types or _MAYBE_JSON.match(types[0].strip()) is not None
+
+
+async def _note_progress(pieces: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        call.note_progress()
+        yield piece
 
 
 def _has_body(exchange: Exchange) -> bool:

@@ -57,6 +57,19 @@ def limit_to_own_api(call: Call, preference: RoutingPreference) -> RoutingPrefer
     return preference._replace(target=Target.LOCAL)
 
 
+def drop_vain_thinking(call: Call) -> None:
+    """Leave `think` out if neither tier's model thinks: it would only choose the other tier.
+
+    A cloud model thinks if it is a reasoning model, as far as is known.
+    """
+    native, cloud = call.native, call.snapshot.upstreams[Target.CLOUD]
+    if native is None or not native.thinks or cloud.settings_of(cloud.model).reasoning:
+        return
+    if call.capabilities.lacking(["thinking"]):
+        call.native = native._replace(thinks=False, drops_thinking=True)
+        call.request.needs.pop("thinking", None)
+
+
 def require_known_model(call: Call, target: Target, model: str | None) -> None:
     """Refuse a model that neither tier is known to have.
 

@@ -420,12 +420,18 @@ async def relay_stream(
 
 
 async def relay_untouched(
-    response: UpstreamReader, reply: ResponseWriter, record: CallRecord, *, is_download: bool
+    response: UpstreamReader,
+    reply: ResponseWriter,
+    record: CallRecord,
+    *,
+    is_download: bool,
+    on_chunk: Callable[[], None] | None = None,
 ) -> None:
     """Relay an answer of any type, chunk by chunk, without viewing it.
 
     Args:
         is_download: whether it is the content of a file, which may be a page.
+        on_chunk: called when the client has taken a chunk.
 
     Raises:
         UpstreamError: the answer was interrupted, or it is a page.
@@ -444,6 +450,8 @@ async def relay_untouched(
     await reply.send(b"", more=True)  # the head, before the body's first byte
     while chunk := await response.next_chunk():
         await reply.send(chunk, more=True)
+        if on_chunk is not None:
+            on_chunk()
     await reply.send(b"", more=False)
     if response.status < 400:
         record.finish(Ending.OK)

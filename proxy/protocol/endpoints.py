@@ -315,9 +315,10 @@ def is_misspelled(path: Path) -> bool:
     name = path.name
     if path.steps[0].lower() == "chat" and not name.startswith(f"{CHAT.path}/"):
         return name != CHAT.path
-    routed = tuple(endpoint.path for endpoint in PARSED)
-    is_doubled = any(name.startswith(f"{first}/") for first in routed) and name.endswith(routed)
-    return is_doubled or f"{name}s" in routed
+    # A stored chat completion has messages.
+    paths = tuple(endpoint.path for endpoint in PARSED if endpoint is not MESSAGES)
+    is_doubled = any(name.startswith(f"{first}/") for first in paths) and name.endswith(paths)
+    return is_doubled or f"{name}s" in (*paths, MESSAGES.path)
 
 
 def other_endpoint(raw_path: bytes) -> Endpoint:

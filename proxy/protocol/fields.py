@@ -193,6 +193,22 @@ def require_model(model: str) -> None:
         )
 
 
+def read_model_name(body: bytes) -> str:
+    """The `model` of a body, whatever else it has; empty without a name that may be a model's."""
+    try:
+        name = read_text(_named.decode(body).model) or ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return name if len(name) <= MAX_MODEL_CHARS else ""
+
+
+class _Named(msgspec.Struct):
+    model: msgspec.Raw = msgspec.Raw()
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
 def rewrite(
     body: bytes,
     *,

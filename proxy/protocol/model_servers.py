@@ -23,8 +23,9 @@ CHAT_PATH: Final = "/v1/chat/completions"
 # What clients put in front of a model's name to choose a local server. Sources:
 # LiteLLM's list of providers, and those of opencode and Cline.
 LOCAL_CONNECTIONS: Final = re.compile(
-    r"(?:ollama|ollama_chat|lm_?studio|llamafile|llama[._-]?cpp|(?:hosted_)?vllm"
-    r"|docker_model_runner|local)/",
+    r"(?:ollama(?:[_-](?:chat|local))?|lm[ _-]?studio|llamafile|llama[._-]?(?:cpp|swap)"
+    r"|(?:hosted[_-])?vllm|docker[_-]model[_-]runner|gpt4all|koboldcpp|oobabooga|lemonade|ramalama"
+    r"|local(?:[_-]?(?:ai|llm|model|server))?|(?:https?://)?(?:localhost|127\.0\.0\.1)(?::\d+)?)/",
     re.IGNORECASE,
 )
 

@@ -27,14 +27,27 @@ _HOST: Final = "registry.ollama.ai/"
 _NAMESPACE: Final = "library/"
 TAG: Final = ":latest"  # that a name without one has
 _REGISTRIES: Final = (_HOST, _NAMESPACE, "hf.co/", "huggingface.co/")
-_NAME: Final = re.compile(r"[\w./:-]+", re.ASCII)  # with the port of a registry
+# The names that it can install, with the port of a registry.
+_NAME: Final = re.compile(
+    r"(?!.*\.gguf$)\w[\w.-]*(?::\d+(?=/))?(?:/[\w.-]+)*(?::[\w.-]+)?", re.ASCII | re.IGNORECASE
+)
 # Names with a colon that only clouds have: OpenAI's fine-tuned models, OpenRouter's variants, and
-# versions and resources at Amazon Bedrock.
-# Source: https://openrouter.ai/docs/guides/routing/model-variants.
+# versions and resources at Amazon Bedrock. OpenRouter's `:thinking` is a tag in Ollama's library.
+# Sources: https://openrouter.ai/docs/guides/routing/model-variants,
+# https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html.
 _CLOUD_NAME: Final = re.compile(
     r"ft:.+|(?:.+/)?arn:aws:.+"
-    r"|[^:]+/[^:]+:(?:free|batch|beta|thinking|extended|nitro|floor|exacto|online)"
-    r"|[a-z0-9/-]*[a-z]+\.[^:]+:\d+(?::\d*[a-z]+)?"
+    r"|[^:]+/[^:]+:(?:free|batch|beta|extended|nitro|floor|exacto|online)"
+    r"|(?:[\w-]+/)*(?:(?:us-gov|[a-z]{2}|apac|global)\.)?"
+    r"(?:ai21|amazon|anthropic|cohere|deepseek|luma|meta|mistral|openai|qwen|stability|twelvelabs"
+    r"|writer)\.[^:/]*\d:\d+(?::\d*[a-z]+)?"
+)
+# Files and folders of models, and names that only files have: a format, or how it is quantized.
+_FILE_NAME: Final = re.compile(
+    r"(?:file:|[a-z]:[\\/]|\\|~?/|\.{1,2}[\\/]).*"
+    r"|.+\.(?:safetensors|llamafile)|.+[._-](?:gguf|ggml)(?:[:@/].*)?"
+    r"|.+[._-]i?q[1-8]_(?:[01]|k(?:_(?:xs|s|m|l|xl))?)",
+    re.DOTALL,
 )
 # Names without a tag as Ollama's library spells them: clouds write `llama-3.3-70b` or `qwen-max`.
 # Source: https://ollama.com/library.
@@ -66,6 +79,12 @@ TAGS_PATH: Final = "/api/tags"
 SHOW_PATH: Final = "/api/show"
 RUNNING_PATH: Final = "/api/ps"
 LOAD_PATH: Final = "/api/generate"
+# The paths of the native API. The proxy has others below /api.
+_NATIVE_PATH: Final = re.compile(
+    r"/api/(?:chat|copy|create|delete|embed|embeddings|generate|me|ps|pull|push|show|signin|signout"
+    r"|tags|version|web_fetch|web_search|(?:blobs|experimental|user)(?:/.*)?)",
+    re.DOTALL,
+)
 
 _LOGPROBS_SINCE: Final = (0, 12, 11)
 # The tools of /v1/responses that are no functions, and the versions with which Ollama expands
@@ -134,12 +153,14 @@ def is_cloud_name(name: str) -> bool:
 def looks_local(name: str) -> bool:
     """Whether a name has the form of a local model's.
 
-    That is `name:tag`, a name with a registry in front, or one of Ollama's library, such as `phi3`.
+    That is `name:tag`, a name with a registry in front, one of Ollama's library, such as `phi3`, or
+    the name of a file. Characters that no model's name has do not make it one of the cloud.
     """
     name = name.lower()
-    is_tagged = ":" in name and not is_cloud_name(name)
-    has_form = is_tagged or name.startswith(_REGISTRIES) or _LIBRARY_NAME.fullmatch(name)
-    return bool(has_form) and _NAME.fullmatch(name) is not None
+    if _FILE_NAME.fullmatch(name) or name.startswith(_REGISTRIES):
+        return True
+    is_tagged = ":" in name and name.isprintable() and not is_cloud_name(name)
+    return is_tagged or _LIBRARY_NAME.fullmatch(name) is not None
 
 
 def spellings_of(name: str) -> list[str]:
@@ -152,6 +173,11 @@ def spellings_of(name: str) -> list[str]:
 
 
 # ── The native API ────────────────────────────────────────────────────────────────────────────
+
+
+def is_native_path(path: str) -> bool:
+    """Whether a path is one of Ollama's native API."""
+    return _NATIVE_PATH.fullmatch(path) is not None
 
 
 class NativeApi(Protocol):
@@ -273,8 +299,8 @@ def load_body(model: str) -> bytes:
 
 
 def can_pull(name: str) -> bool:
-    """Whether a name has only the characters of a model's name, so that a shell may get it."""
-    return _NAME.fullmatch(name) is not None and not name.startswith("-")
+    """Whether a name is a model's and no file's, with characters that a shell may get."""
+    return _NAME.fullmatch(name) is not None
 
 
 def pull_command(model: str) -> str:

@@ -153,7 +153,7 @@ class _LoggedAnswer(msgspec.Struct):
 
 class _Vector(msgspec.Struct):
     embedding: msgspec.Raw
-    index: int = 0
+    index: int | None = None
 
 
 class _Vectors(msgspec.Struct):
@@ -455,7 +455,7 @@ class VectorTranslation(Translation):
             answer = _vectors.decode(body)
         except UNREADABLE:
             return self.error(body)
-        vectors = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
+        vectors = [item.embedding for item in _in_order(answer.data)]
         if self._is_single:
             return _encode({"embedding": vectors[0] if vectors else []})
         fields: dict[str, Any] = {
@@ -468,6 +468,13 @@ class VectorTranslation(Translation):
         if view is not None and view.usage is not None:
             fields["prompt_eval_count"] = view.usage.prompt_tokens or 0
         return _encode(fields)
+
+
+def _in_order(vectors: list[_Vector]) -> list[_Vector]:
+    """The vectors by their index, or as they came if not all have one."""
+    if any(item.index is None for item in vectors):
+        return vectors
+    return sorted(vectors, key=lambda item: item.index or 0)
 
 
 def _first_choice(body: bytes, view: ChatAnswer | None) -> Choice | None:

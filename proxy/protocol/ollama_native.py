@@ -11,7 +11,8 @@ Sources: Ollama's docs/api.md, api/types.go and server/routes.go as of v0.33.
 """
 
 import re
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -49,6 +50,9 @@ _OTHER_IMAGE: Final = "image/jpeg"
 _EFFORTS: Final = ("low", "medium", "high", "max")
 _EFFORT_OF_TRUE: Final = "medium"  # the default of OpenAI's reasoning models
 _SCHEMA_NAME: Final = "answer"  # OpenAI requires one
+# The fields of a translation that tune an answer, and that the client has not written itself.
+ADDED_FIELDS: Final = frozenset({"reasoning_effort"})
+_NO_CALL: Final = "call_0"  # the id of a result whose call is not in the messages
 # Options with the same name and meaning in OpenAI's format.
 _SHARED_OPTIONS: Final = (
     "temperature",
@@ -71,6 +75,7 @@ class NativeRequest(NamedTuple):
         is_load: whether it loads or unloads a model and asks for no answer.
         is_unload: whether it unloads one.
         thinks: whether the model is to think before it answers.
+        drops_thinking: whether `think` is left out, as no model could.
     """
 
     body: bytes
@@ -80,6 +85,7 @@ class NativeRequest(NamedTuple):
     is_load: bool = False
     is_unload: bool = False
     thinks: bool = False
+    drops_thinking: bool = False
 
 
 class _Function(msgspec.Struct):
@@ -275,13 +281,13 @@ def _translate_options(options: _Options) -> dict[str, Any]:
         value: msgspec.Raw = getattr(options, name)
         if is_given(value):
             fields[name] = value
-    if options.num_predict is not None and options.num_predict > 0:  # -1 and -2: no limit
+    if options.num_predict is not None and options.num_predict >= 1:  # -1 and -2: no limit
         fields["max_completion_tokens"] = int(options.num_predict)
     return fields
 
 
 def _context_tokens(options: _Options | None) -> int | None:
-    if options is None or options.num_ctx is None or options.num_ctx <= 0:
+    if options is None or options.num_ctx is None or options.num_ctx < 1:
         return None
     return int(options.num_ctx)
 
@@ -334,7 +340,7 @@ def _local_field(request: _Generation, names: Sequence[str]) -> str | None:
 def _translate_messages(messages: Sequence[_Message]) -> list[dict[str, Any]]:
     """The messages in OpenAI's format. Calls and results without an id get one, in order."""
     translated = []
-    pending: list[tuple[str, str]] = []  # (id, name) of the calls without a result
+    pending = _PendingCalls()
     for index, message in enumerate(messages):
         turn = _turn(
             message.role.lower(),
@@ -343,15 +349,16 @@ def _translate_messages(messages: Sequence[_Message]) -> list[dict[str, Any]]:
             at=f"messages[{index}].images",
         )
         if message.tool_calls:
+            check_length(message.tool_calls, f"messages[{index}].tool_calls")
             calls = [
                 _translate_call(call, f"call_{index}_{number}")
                 for number, call in enumerate(message.tool_calls)
             ]
-            pending = [(call["id"], call["function"]["name"]) for call in calls]
+            pending = _PendingCalls((call["id"], call["function"]["name"]) for call in calls)
             turn["tool_calls"] = calls
             turn["content"] = turn["content"] or None
         elif turn["role"] == "tool":
-            turn["tool_call_id"] = message.tool_call_id or _take_call(pending, message.tool_name)
+            turn["tool_call_id"] = message.tool_call_id or pending.take(message.tool_name)
         translated.append(turn)
     return translated
 
@@ -365,13 +372,30 @@ def _translate_call(call: _ToolCall, new_id: str) -> dict[str, Any]:
     return {"id": call.id or new_id, "type": "function", "function": function}
 
 
-def _take_call(pending: list[tuple[str, str]], name: str | None) -> str:
-    """The id of the call that a result answers: of the same name if it has one, else the next."""
-    named = (item for item in pending if name and item[1] == name)
-    item = next(named, pending[0] if pending else ("call_0", ""))
-    if item in pending:
-        pending.remove(item)
-    return item[0]
+class _PendingCalls:
+    """The tool calls of a message that have no result yet. Each is looked at twice at most.
+
+    Args:
+        calls: the id and the name of each, in order.
+    """
+
+    def __init__(self, calls: Iterable[tuple[str, str]] = ()) -> None:
+        self._ids: OrderedDict[int, str] = OrderedDict()  # by position: ids may repeat
+        self._positions: dict[str, deque[int]] = {}  # by name, also of calls that are taken
+        for position, (call_id, name) in enumerate(calls):
+            self._ids[position] = call_id
+            self._positions.setdefault(name, deque()).append(position)
+
+    def take(self, name: str | None) -> str:
+        """The id of the call that a result answers: of the same name if it has one, else the next.
+
+        A result without a call gets an id, too.
+        """
+        named = self._positions.get(name or "", deque())
+        while named and named[0] not in self._ids:
+            named.popleft()
+        position = named[0] if named else next(iter(self._ids), None)
+        return _NO_CALL if position is None else self._ids.pop(position)
 
 
 def _turn(

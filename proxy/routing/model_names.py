@@ -23,7 +23,7 @@ _CONNECTIONS: Final = re.compile(
     re.IGNORECASE,
 )
 # How docs call any local model, as in `local-model` of LM Studio.
-_MEANS_LOCAL: Final = re.compile(r"local(?![a-z0-9])")
+_MEANS_LOCAL: Final = re.compile(r"local(?:[_-]?(?:ai|host|llm|model|server))?(?![a-z0-9])")
 # Shares of equal characters, as `difflib` counts them: from the first on, a name is taken for
 # another one (`atuo`, `phi-3`, `phi4` for `phi3`); from the second on, an error suggests the other.
 _CLOSE: Final = 0.75
@@ -55,7 +55,7 @@ def without_connection(model: str) -> str:
     name = model.strip()
     inner = _without(_CONNECTIONS, name)
     rest = _without(LOCAL_CONNECTIONS, inner)
-    return rest if rest != inner or looks_local(name) else name
+    return rest if rest != inner or _looks_local(name, inner) else name
 
 
 def _without(connections: re.Pattern[str], name: str) -> str:
@@ -67,7 +67,12 @@ def has_local_form(model: str) -> bool:
     """Whether only a local model can have a name, whichever models there are."""
     name = model.strip()
     inner = _without(_CONNECTIONS, name)
-    return looks_local(name) or LOCAL_CONNECTIONS.match(inner) is not None
+    return _looks_local(name, inner) or LOCAL_CONNECTIONS.match(inner) is not None
+
+
+def _looks_local(name: str, inner: str) -> bool:
+    """Whether a name looks local, as a whole or without a connection: `openai/phi3`."""
+    return looks_local(name) or (looks_local(inner) and not is_cloud_name(name))
 
 
 def is_near_miss(model: str, local_models: Iterable[str]) -> bool:

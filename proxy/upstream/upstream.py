@@ -285,6 +285,7 @@ class Upstream:
         *,
         client: str | None,
         is_native: bool = False,
+        needs_slot: bool = True,
     ) -> UpstreamResponse:
         """Forward a request of any kind unchanged except for the credentials. Raises as `open`.
 
@@ -293,6 +294,8 @@ class Upstream:
             body: an iterator is streamed; a RouterError that it raises passes through.
             headers: the client's; those that describe the body are forwarded, too.
             client, is_native: as for `open`.
+            needs_slot: whether it counts against the tier's concurrency: no model works on a
+                download.
         """
         sent = [
             *self._base_headers,
@@ -301,6 +304,8 @@ class Upstream:
         ]
         timeouts = self.config.timeouts
         outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery(), None, is_native)
+        if not needs_slot:
+            return await self._open_replica(outgoing, None, client)
         return await self._open(outgoing, client)
 
     def _passed(self, headers: Headers) -> Headers:
@@ -341,7 +346,7 @@ class Upstream:
             raise
 
     async def _open_replica(
-        self, outgoing: "_Outgoing", acquired_at: float, client: str | None
+        self, outgoing: "_Outgoing", acquired_at: float | None, client: str | None
     ) -> UpstreamResponse:
         """Send to the least busy available replica; without a connection, to another one.
 
@@ -431,7 +436,11 @@ class Upstream:
         self.up = True
 
     async def _send(
-        self, replica: Replica, outgoing: "_Outgoing", acquired_at: float, client: str | None
+        self,
+        replica: Replica,
+        outgoing: "_Outgoing",
+        acquired_at: float | None,
+        client: str | None,
     ) -> UpstreamResponse:
         timeouts = outgoing.timeouts
         deadline = self._deadlines.within(timeouts.first_token) if outgoing.stream else None
@@ -507,9 +516,10 @@ class Upstream:
         headers = [(name.lower(), value) for name, value in response.headers.raw]
         return ResponseStart(response.status_code, headers, stream)
 
-    def _release(self, replica: Replica, acquired_at: float) -> None:
+    def _release(self, replica: Replica, acquired_at: float | None) -> None:
         replica.in_flight -= 1
-        self._slots.release(acquired_at)
+        if acquired_at is not None:
+            self._slots.release(acquired_at)
 
     def _time_out(
         self, replica: Replica, timeouts: TimeoutsConfig, phase: Phase

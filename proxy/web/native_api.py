@@ -6,9 +6,8 @@ Ollama, the proxy writes the same answers itself.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -19,10 +18,9 @@ from proxy.errors import InvalidRequest, NotFound
 from proxy.gateway import Gateway, Snapshot
 from proxy.protocol import read_request
 from proxy.protocol.ollama import OWN_FAMILY, RUNNING_PATH, SHOW_PATH, TAG, TAGS_PATH
-from proxy.protocol.ollama_answers import error_body
-from proxy.protocol.ollama_native import without_tag
 from proxy.record import OWN_NAMES, Target, new_request_id
-from proxy.web.openai_api import BodyLimits, answer_error
+from proxy.routing import own_name, without_connection
+from proxy.web.openai_api import BodyLimits
 from proxy.web.small_bodies import read_small_body
 
 # The version of the API that is spoken here, for clients that ask, if the local server has none.
@@ -56,34 +54,29 @@ _list = msgspec.json.Decoder(dict[str, Any])
 def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHandler]:
     """The handlers."""
     started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    errors: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Any]] = {
-        Exception: partial(answer_error, body_of=error_body)
-    }
 
-    @get(TAGS_PATH, exception_handlers=errors)
+    @get(TAGS_PATH)
     async def list_models(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         await gateway.admit(tuple(request.scope["headers"]))
         snapshot = gateway.snapshot
         own = [_entry(snapshot, name, started) for name in OWN_NAMES]
         return _answer({"models": [*own, *await _local_models(snapshot, started)]})
 
-    @post(SHOW_PATH, status_code=200, exception_handlers=errors)
+    @post(SHOW_PATH, status_code=200)
     async def show_model(request: Request[Any, Any, Any]) -> Response[Any]:
         await gateway.admit(tuple(request.scope["headers"]))
         body = await read_small_body(request, seconds=limits.small_body_seconds)
         named = read_request(_named, body)
-        name = without_tag(named.model or named.name)
+        name = named.model or named.name
         if not name:
             raise InvalidRequest("A model is required, for example 'auto'.", param="model")
         snapshot = gateway.snapshot
         local = snapshot.upstreams[Target.LOCAL]
-        own, wanted = name.lower(), name
-        if own.startswith(f"{OWN_NAMES[0]}:"):
-            own = OWN_NAMES[0]
-        if own == Target.LOCAL:
-            wanted = local.model
-        is_own = own in OWN_NAMES or name == snapshot.upstreams[Target.CLOUD].model
-        if own == Target.LOCAL or not is_own:
+        own, _, _ = (own_name(name) or "").partition(":")
+        if not own and name == snapshot.upstreams[Target.CLOUD].model:
+            own = Target.CLOUD
+        if own in ("", Target.LOCAL):
+            wanted = local.model if own else without_connection(name)
             shown = await local.catalog.ask_native(
                 "POST", SHOW_PATH, msgspec.json.encode({"model": wanted})
             )
@@ -92,12 +85,11 @@ def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHand
                 return Response(
                     answer, status_code=status, media_type="application/json", headers=_request_id()
                 )
-        if not is_own and local.catalog.lacks(name):
+        if not own and local.catalog.lacks(without_connection(name)):
             raise NotFound(f"model '{name}' not found", param="model", code="model_not_found")
-        tier = own if own in OWN_NAMES else Target.CLOUD if is_own else Target.LOCAL
-        return _answer(_description(snapshot, tier, started))
+        return _answer(_description(snapshot, own or Target.LOCAL, started))
 
-    @get(VERSION_PATH, exception_handlers=errors)
+    @get(VERSION_PATH)
     async def show_version(request: Request[Any, Any, Any]) -> Response[Any]:
         await gateway.admit(tuple(request.scope["headers"]))
         catalog = gateway.snapshot.upstreams[Target.LOCAL].catalog
@@ -105,7 +97,7 @@ def routes(gateway: Gateway, *, limits: BodyLimits) -> list[ControllerRouterHand
             _object(await catalog.ask_native("GET", VERSION_PATH)) or {"version": VERSION}
         )
 
-    @get(RUNNING_PATH, exception_handlers=errors)
+    @get(RUNNING_PATH)
     async def list_running(request: Request[Any, Any, Any]) -> Response[Any]:
         await gateway.admit(tuple(request.scope["headers"]))
         catalog = gateway.snapshot.upstreams[Target.LOCAL].catalog

@@ -28,6 +28,8 @@ from proxy.errors import (
 )
 from proxy.gateway import Gateway, send_error
 from proxy.protocol.endpoints import CHAT, MESSAGES, NATIVE, PARSED, Endpoint, meant_path
+from proxy.protocol.ollama import is_native_path
+from proxy.protocol.ollama_answers import error_body
 from proxy.record import new_request_id
 from proxy.timeouts import Deadline, Deadlines
 from proxy.web.client_connection import CLIENT, IS_HEAD
@@ -400,17 +402,9 @@ def _method_of(scope: Scope) -> str:
     return "HEAD" if IS_HEAD in scope else str(scope.get("method"))
 
 
-def answer_error(
-    request: Request[Any, Any, Any],
-    error: Exception,
-    *,
-    body_of: Callable[[RouterError], bytes] = envelope,
-) -> Response[bytes]:
-    """Litestar's error handler: the same envelope, without internal details.
-
-    Args:
-        body_of: the body of an error in the form of another API.
-    """
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's error handler: the form of the path's API, without internal details."""
+    body_of = error_body if is_native_path(request.scope["path"]) else envelope
     known = _translate(request, error)
     if isinstance(known, InternalError):
         logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)

@@ -44,6 +44,30 @@ async def test_a_local_name_waits_for_the_local_server(
     assert (row["ending"], row["target"]) == ("rejected", None)
 
 
+LIBRARY = ("phi4", "llama3.2", "nomic-embed-text", "openai/llama3.2", "/models/llama.gguf")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings"])
+@pytest.mark.parametrize("model", LIBRARY)
+async def test_a_name_without_a_tag_waits_or_is_missing(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str, model: str
+) -> None:
+    local.models = whole(b"starting", status=503)
+    proxy = await start(probe_seconds=0.02)
+    waiting = await post(proxy, path, **REQUESTS[path] | {"model": model})
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "5")
+    assert waiting.json()["error"]["code"] == "local_models_unknown"
+    local.models = LIST
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (missing := await post(proxy, path, **REQUESTS[path] | {"model": model})).is_error:
+            if missing.status_code != 503:
+                break
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "model_not_found"
+    assert not cloud.calls
+    assert not local.calls
+
+
 async def test_it_is_local_once_the_server_lists_it(
     start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
 ) -> None:
@@ -59,7 +83,13 @@ async def test_it_is_local_once_the_server_lists_it(
     assert not cloud.calls
 
 
-MISSING = ("phi4:14b", "ollama/qwen3:8b", "hf.co/org/model", "Lokal", "qwen2.5", "gml:free")
+MISSING = (
+    "phi4:14b", "ollama/qwen3:8b", "hf.co/org/model", "Lokal", "qwen2.5", "gml:free",
+    "/models/llama", "C:\\models\\llama.gguf", "llama-3-8b.Q4_K_M.gguf", "llama3:8b@sha256:abc",
+    "phi3:lat est", "user/model:thinking", "registry.lan/phi3:14", "yi.34b:1", "lm-studio/x",
+    "localhost/x", "localhost:11434/x", "localai/x", "gpt4all/x", "ollama-local/x", "localmodel",
+    "openai/phi4:14b", "openai/llama3.2", "custom_openai//models/llama",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", REQUESTS)
@@ -166,6 +196,85 @@ async def test_what_only_the_cloud_has_is_refused_for_the_local_tier(
     )
     assert forced.status_code == 200
     assert cloud.call.json["model"] == "phi4:14b"
+
+
+OTHER_PATHS = ("moderations", "audio/speech", "rerank", "tokenize")
+TYPES: tuple[dict[str, str], ...] = (
+    {"content-type": "application/json"},
+    {"content-type": "Application/JSON; charset=utf-8"},
+    {"content-type": "application/x-www-form-urlencoded"},
+    {},
+)
+
+
+@pytest.mark.parametrize("path", OTHER_PATHS)
+async def test_other_paths_read_the_name_of_the_model(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str
+) -> None:
+    local.models = LIST
+    proxy = await start()
+
+    async def send(model: Any, headers: dict[str, str]) -> Any:
+        body = json.dumps({"input": [SECRET, {"a": 1}], "model": model}).encode()
+        return await proxy.client.post(f"/v1/{path}", content=body, headers=headers)
+
+    for headers in TYPES:
+        for model in ("local", "LOCAL", MODEL, "phi3:latest", "ollama/phi3"):
+            response = await send(model, headers)
+            assert response.status_code == 400
+            error = response.json()["error"]
+            assert (error["code"], error["param"]) == ("unsupported_by_local_model", "model")
+        for model in ("phi4:14b", "/models/llama.gguf"):
+            assert (await send(model, headers)).status_code == 404
+    to_local = TYPES[0] | {"x-router-target": "local"}
+    assert (await send("tts-1", to_local)).status_code == 400
+    assert (await send(None, to_local)).status_code == 400
+    assert not cloud.calls
+    for model in ("auto", "cloud", "tts-1", "rerank-v3.5", None, 7):
+        cloud.calls.clear()
+        assert (await send(model, TYPES[0])).status_code == 200
+        assert cloud.call.json == {"input": [SECRET, {"a": 1}], "model": model}  # unchanged
+    assert not local.calls
+
+
+async def test_other_paths_wait_for_the_local_server(
+    start: StartProxy, cloud: FakeUpstream
+) -> None:
+    with refused_address() as nowhere:
+        proxy = await start(local=nowhere)
+        response = await post(proxy, "moderations", input=SECRET)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert not cloud.calls
+
+
+async def test_other_bodies_pass_unread(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    large = b'{"model": "tts-1", "input": "%b"}' % (b"a" * 3_000_000)
+    for kind, body in {
+        "application/json": large,
+        "Application/json": b'{"model": "tts-1"',  # the cloud answers with the error
+        "multipart/form-data; boundary=x": b'--x\r\n\r\n{"model": "local"}\r\n--x--',
+    }.items():
+        response = await proxy.client.post(
+            "/v1/audio/speech", content=body, headers={"content-type": kind}
+        )
+        assert response.status_code == 200
+        assert cloud.calls[-1].body == body
+
+
+@pytest.mark.parametrize("path", ["responses/input_tokens", "responses/compact"])
+async def test_a_local_name_is_read_in_a_body_with_errors(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream, path: str
+) -> None:
+    local.models = LIST
+    proxy = await start()
+    for model, status in (("local", 400), (MODEL, 400), ("phi4:14b", 404)):
+        assert (await post(proxy, path, model=model, input=5)).status_code == status
+    assert not cloud.calls
+    assert (await post(proxy, path, model="auto", input=5)).status_code == 200
+    assert cloud.call.json["input"] == 5
 
 
 async def test_a_name_with_a_price_is_the_clouds(

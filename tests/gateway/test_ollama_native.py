@@ -1,6 +1,8 @@
 """Ollama's native API: /api/chat, /api/generate and their answers, local and from the cloud."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from fakes import (
     EASY,
     HARD,
+    PATIENCE_SECONDS,
     USAGE,
     WORDS,
     Answer,
@@ -15,12 +18,14 @@ from fakes import (
     End,
     FakeUpstream,
     Gate,
+    Pause,
     answer_json,
     chunk,
     chunked,
     error_json,
     event,
     openai_events,
+    refused_address,
     whole,
 )
 from live import CLOUD_MODEL, CLOUD_PRICE, LOCAL_MODEL, LiveProxy, RawClient, StartProxy, released
@@ -352,6 +357,31 @@ async def test_a_server_without_such_requests_has_its_models_loaded(
     assert (row["ending"], row["cost_usd"] or 0) == ("ok", 0)
 
 
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+async def test_a_server_that_is_not_known_to_run_loads_nothing(
+    start: StartProxy, cloud: FakeUpstream, path: str
+) -> None:
+    with refused_address() as nowhere:
+        proxy = await start(local=nowhere)
+        for name in ("auto", "local"):
+            response = await proxy.client.post(path, json={"model": name, "prompt": ""})
+            assert (response.status_code, response.json().keys()) == (502, {"error"})
+    assert not cloud.calls
+    assert {row["ending"] for row in (await proxy.finish(2)).rows} == {"upstream_error"}
+
+
+async def test_a_server_that_has_failed_loads_nothing(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    proxy = await start()
+    body = {"model": "local", "prompt": ""}
+    assert (await proxy.client.post("/api/generate", json=body)).status_code == 200
+    local.answer = whole(b"broken", status=500)
+    await proxy.chat(model="local")
+    response = await proxy.client.post("/api/generate", json=body)
+    assert (response.status_code, response.json().keys()) == (502, {"error"})
+
+
 async def test_a_load_does_not_depend_on_its_client(start: StartProxy, local: FakeUpstream) -> None:
     """The local server stops loading when the client that caused it leaves: the proxy loads."""
     gate, loads = Gate(), []
@@ -519,19 +549,73 @@ async def test_what_the_local_model_refuses_goes_to_the_cloud(
     await proxy.finish(2)
 
 
+REASONS = {"models": [{"names": [CLOUD_MODEL], "reasoning": True}]}
+
+
 @pytest.mark.parametrize(("thinks", "target"), [(True, "local"), (False, "cloud")])
 async def test_a_model_that_does_not_think_is_not_asked_to(
     start: StartProxy, local: FakeUpstream, thinks: bool, target: str
 ) -> None:
     show = SHOW | {"capabilities": ["completion", *(["thinking"] if thinks else [])]}
     make_ollama(local, **{"/api/show": whole(json.dumps(show).encode())})
-    proxy = await start()
+    proxy = await start({"upstreams": {"cloud": REASONS}})
     response = await proxy.client.post("/api/chat", json=chat(think=True, stream=False))
     assert response.headers["x-router-target"] == target
     assert len(asked(local)) == thinks
     forced = await proxy.client.post("/api/chat", json=chat(model="local", think=True))
     assert forced.status_code == (200 if thinks else 400)
     await proxy.finish(2)
+
+
+async def test_thinking_chooses_no_cloud_model_that_does_not_think(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    show = SHOW | {"capabilities": ["completion"]}
+    make_ollama(local, **{"/api/show": whole(json.dumps(show).encode())})
+    proxy = await start()
+    body = chat(think=True, stream=False, keep_alive=60)
+    response = await proxy.client.post("/api/chat", json=body)
+    assert response.headers["x-router-target"] == "local"
+    assert response.headers["x-router-adapted"] == "think"
+    [sent] = asked(local)
+    del body["think"]
+    assert sent.json == body | {"model": LOCAL_MODEL}
+    forced = await proxy.client.post("/api/chat", json=chat(model="local", think=True))
+    assert forced.status_code == 400  # as the client chose the model
+    assert not cloud.calls
+    no_thoughts = await proxy.client.post("/api/chat", json=chat(think=False, stream=False))
+    assert no_thoughts.status_code == 200
+    assert asked(local)[-1].json["think"] is False
+    await proxy.finish(3)
+
+
+async def test_an_effort_that_the_cloud_refuses_is_left_out(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """The client has not written it: it asked for thinking."""
+    make_ollama(local)
+    refusal = "Unrecognized request argument supplied: reasoning_effort"
+
+    def respond_as_cloud(call: Call) -> Answer:
+        if "reasoning_effort" in call.json:
+            return whole(error_json(refusal), status=400)
+        return whole(answer_json())
+
+    cloud.answer = respond_as_cloud
+    proxy = await start()
+    for _ in range(2):
+        response = await proxy.client.post(
+            "/api/chat", json=chat(model="cloud", think=True, stream=False)
+        )
+        assert response.status_code == 200
+        assert response.headers["x-router-adapted"] == "reasoning_effort"
+    assert len(cloud.calls) == 3  # the second request is sent without the field at once
+    own = await proxy.client.post(
+        "/v1/chat/completions",
+        json=chat(model="cloud", reasoning_effort="low"),
+    )
+    assert own.status_code == 400  # the client's own field stays
+    await proxy.finish(3)
 
 
 async def test_the_local_tier_answers_for_a_failed_cloud(
@@ -736,6 +820,24 @@ async def test_vectors_come_from_the_tier_that_has_the_model(
     assert {row["endpoint"] for row in rows} == {f"ollama.{path.rpartition('/')[2]}"}
 
 
+async def test_vectors_without_an_index_keep_their_order(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    proxy = await start()
+    for indices, expected in (
+        ((None, None), [[1], [2]]),
+        ((1, None), [[1], [2]]),
+        ((1, 0), [[2], [1]]),
+    ):
+        data = [{"embedding": [at + 1], "index": index} for at, index in enumerate(indices)]
+        cloud.answer = whole(json.dumps({"object": "list", "data": data}).encode())
+        response = await proxy.client.post(
+            "/api/embed", json={"model": "text-embedding-3-small", "input": ["a", "b"]}
+        )
+        assert (response.status_code, response.json()["embeddings"]) == (200, expected)
+    await proxy.finish(3)
+
+
 @pytest.mark.parametrize(
     ("path", "answer"),
     [
@@ -783,6 +885,12 @@ async def test_models_are_described(start: StartProxy, local: FakeUpstream) -> N
     proxy = await start({"upstreams": {"cloud": {"context_tokens": 128_000}}})
     for name in ("local", LOCAL_MODEL):
         assert (await proxy.client.post("/api/show", json={"model": name})).json() == SHOW
+    for name in ("ollama/local", "library/Local:latest"):
+        assert (await proxy.client.post("/api/show", json={"model": name})).json() == SHOW
+    for name in ("openai/auto", "library/auto", "AUTO:threshold=0.5", "ollama/cloud"):
+        shown = await proxy.client.post("/api/show", json={"model": name})
+        assert shown.status_code == 200
+        assert shown.json()["model_info"]["router.context_length"] == 128_000
     shown = (await proxy.client.post("/api/show", json={"model": "auto:latest"})).json()
     assert shown["model_info"]["router.context_length"] == 128_000
     assert set(shown["capabilities"]) == {"completion", "vision", "tools"}
@@ -853,6 +961,64 @@ async def test_models_are_managed_by_admins_where_that_is_allowed(
     assert [row["ending"] for row in rows] == ["rejected", "rejected", "ok"]
 
 
+MANAGES = {"server": {"model_management": "admin"}}
+
+
+async def test_a_download_takes_no_slot_of_the_tier(
+    start: StartProxy, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    gate = Gate()
+    make_ollama(local, **{"/api/pull": chunked(b'{"status":"pulling"}\n', gate, b"{}\n")})
+    proxy = await start(MANAGES | {"upstreams": {"local": {"max_concurrency": 1}}})
+    pull = asyncio.create_task(proxy.client.post("/api/pull", json={"model": "x"}))
+    await gate.reached()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for _ in range(3):  # also after the slot was released once
+            answer = await proxy.client.post("/api/chat", json=chat(model="local", stream=False))
+            assert answer.status_code == 200
+    gate.open()
+    assert (await pull).text == '{"status":"pulling"}\n{}\n'
+    assert not cloud.calls
+    await proxy.finish(4)
+
+
+async def test_only_the_silences_of_a_download_are_limited(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    seconds = 0.5
+    part = b'{"status":"pulling"}\n'
+    steps = [item for _ in range(6) for item in (part, Pause(seconds / 3))]
+    make_ollama(local, **{"/api/pull": chunked(*steps), "/api/create": chunked(part, Gate())})
+    proxy = await start({"server": MANAGES["server"] | {"request_timeout_seconds": seconds}})
+    pulled = await proxy.client.post("/api/pull", json={"model": "x"})
+    assert pulled.content == 6 * part
+    silent = await proxy.client.post("/api/create", json={"model": "x"})
+    *lines, last = silent.text.splitlines()
+    assert lines == [part.decode().strip()]
+    assert "within 0.5 seconds" in json.loads(last)["error"]
+    rows = (await proxy.finish(2)).rows
+    assert [row["ending"] for row in rows] == ["ok", "timeout"]
+
+
+async def test_an_upload_may_take_longer_than_a_request(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    seconds = 0.5
+    path = f"/api/blobs/sha256:{'0' * 64}"
+    make_ollama(local, **{path: whole(b"", status=201)})
+
+    async def blob() -> AsyncIterator[bytes]:
+        for _ in range(6):
+            yield b"part"
+            await asyncio.sleep(seconds / 3)
+
+    proxy = await start({"server": MANAGES["server"] | {"request_timeout_seconds": seconds}})
+    response = await proxy.client.post(path, content=blob())
+    assert response.status_code == 201
+    assert asked(local, path)[0].body == 6 * b"part"
+    await proxy.finish()
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -873,6 +1039,36 @@ async def test_no_other_path_reaches_the_local_server(
     assert response.status_code in (404, 405)
     assert len(local.native_calls) == before
     assert not cloud.calls
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/api/signin", 404),
+        ("GET", "/api/me", 404),
+        ("POST", "/api/experimental/web_search", 404),
+        ("PUT", "/api/pull", 405),
+        ("GET", "/api/pull", 404),
+        ("POST", "/api/tags", 405),
+        ("GET", "/api/show", 405),
+        ("GET", "/api/chat", 405),
+    ],
+)
+async def test_unknown_requests_have_errors_in_ollamas_form(
+    start: StartProxy, local: FakeUpstream, method: str, path: str, status: int
+) -> None:
+    make_ollama(local)
+    proxy = await start()
+    response = await proxy.client.request(method, path)
+    error = response.json()["error"]
+    assert (response.status_code, type(error)) == (status, str)
+
+
+async def test_the_proxys_own_paths_have_errors_in_openais_form(start: StartProxy) -> None:
+    proxy = await start()
+    for method, path in (("GET", "/api/nothing"), ("PUT", "/api/requests")):
+        response = await proxy.client.request(method, path)
+        assert "message" in response.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["/api/tags", "/api/version", "/api/ps"])

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -152,6 +153,55 @@ def test_results_find_the_calls_of_their_tools() -> None:
     assert [item["tool_call_id"] for item in results] == [second, first, third]
     assert third == "mine"
     assert len({first, second, third}) == 3
+
+
+def test_each_call_has_one_result() -> None:
+    names = ["a", "b", "a", "b"]
+    calls = [{"function": {"name": name}, "id": f"{at}"} for at, name in enumerate(names)]
+    asked = ["b", None, "a", "absent", "a"]
+    results = [{"role": "tool", "tool_name": name, "content": "1"} for name in asked]
+    messages = translated(messages=[{"role": "assistant", "tool_calls": calls}, *results])
+    found = [message["tool_call_id"] for message in messages["messages"][1:]]
+    assert found == ["1", "0", "2", "3", "call_0"]
+
+
+def test_matching_results_takes_time_by_their_number() -> None:
+    def seconds(size: int) -> float:
+        calls = [{"function": {"name": f"f{at}"}} for at in range(size)]
+        results = [{"role": "tool", "tool_name": f"f{size - at}"} for at in range(1, size)]
+        body = json.dumps(
+            {"model": "auto", "messages": [{"role": "assistant", "tool_calls": calls}, *results]}
+        ).encode()
+        assert CHAT.native is not None
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            CHAT.native.read(body)
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert seconds(4000) < 24 * seconds(500)  # 8 by the number, 64 by its square
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([TURN] * 4097, "messages"),
+        (
+            [TURN, {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}] * 4097}],
+            "messages[1].tool_calls",
+        ),
+    ],
+)
+def test_long_arrays_are_refused(messages: list[Fields], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(CHAT, messages=messages)
+    assert (caught.value.param, caught.value.code) == (param, "array_above_max_length")
+
+
+@pytest.mark.parametrize(("given", "tokens"), [(0.5, None), (0, None), (-1, None), (2048, 2048)])
+def test_the_context_that_is_asked_for(given: float, tokens: int | None) -> None:
+    assert read(CHAT, messages=[TURN], options={"num_ctx": given}).context_tokens == tokens
 
 
 @pytest.mark.parametrize(
