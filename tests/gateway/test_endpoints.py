@@ -397,8 +397,8 @@ async def test_disconnect_during_an_upload_releases_the_upstream(
     proxy: LiveProxy, cloud: FakeUpstream
 ) -> None:
     upload = (
-        b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n"
-        + b"x" * 1000
+        b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n"
+        b"content-type: multipart/form-data; boundary=x\r\n\r\n" + b"x" * 1000
     )
     client = await proxy.connect_raw(upload)
     await proxy.settled(0, in_flight=1)
