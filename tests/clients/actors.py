@@ -420,6 +420,8 @@ class Actor:
     def _native(self, body: Json) -> Answer:
         """Answer /api/chat and /api/generate, which stream unless told otherwise."""
         messages = body.get("messages")
+        if messages is None and not body.get("prompt"):  # the proxy loads a model
+            return self._whole({"model": body["model"], "done": True, "done_reason": "load"})
         prompt = prompt_of(body["prompt"] if messages is None else messages)
         if "FULL" in prompt:
             return whole(b'{"error": "server busy, please try again."}', status=503)
