@@ -570,7 +570,10 @@ async def test_trickling_body_times_out(start: StartProxy, path: bytes) -> None:
 async def test_incomplete_upload_is_no_upstream_failure(
     impatient: LiveProxy, cloud: FakeUpstream
 ) -> None:
-    upload = b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n\r\nhalf"
+    upload = (
+        b"POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5000\r\n"
+        b"content-type: multipart/form-data; boundary=x\r\n\r\nhalf"
+    )
     status, error = await error_after(impatient, upload)
     assert (status, error["code"]) == (408, "request_timeout")
     row = (await impatient.finish()).row
