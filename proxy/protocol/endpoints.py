@@ -307,6 +307,11 @@ def has_second_base(path: Path) -> bool:
     return _SECOND_BASE.fullmatch(path.steps[0]) is not None
 
 
+# Without MESSAGES: a stored chat completion has messages.
+_PROMPT_PATHS: Final = tuple(endpoint.path for endpoint in PARSED if endpoint is not MESSAGES)
+_STARTS_OF_PROMPTS: Final = tuple(f"{path}/" for path in _PROMPT_PATHS)
+
+
 def is_misspelled(path: Path) -> bool:
     """Whether a path below /v1 is nearly that of a routed endpoint: `/chat`, or twice the name.
 
@@ -315,10 +320,8 @@ def is_misspelled(path: Path) -> bool:
     name = path.name
     if path.steps[0].lower() == "chat" and not name.startswith(f"{CHAT.path}/"):
         return name != CHAT.path
-    # A stored chat completion has messages.
-    paths = tuple(endpoint.path for endpoint in PARSED if endpoint is not MESSAGES)
-    is_doubled = any(name.startswith(f"{first}/") for first in paths) and name.endswith(paths)
-    return is_doubled or f"{name}s" in (*paths, MESSAGES.path)
+    is_doubled = name.startswith(_STARTS_OF_PROMPTS) and name.endswith(_PROMPT_PATHS)
+    return is_doubled or f"{name}s" in (*_PROMPT_PATHS, MESSAGES.path)
 
 
 def other_endpoint(raw_path: bytes) -> Endpoint:
