@@ -98,16 +98,23 @@ _ROUTED: Final = {
     ),
 }
 _BLOCKS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
-_PROMPT_OF_MESSAGES: Final = {
-    "messages": {
+
+
+def _messages(content: dict[str, Any]) -> dict[str, Any]:
+    """The schema of messages, given that of their content."""
+    return {
         "type": "array",
         "minItems": 1,
         "items": {
             "type": "object",
             "required": ["role", "content"],
-            "properties": {"role": {"type": "string"}, "content": _BLOCKS},
+            "properties": {"role": {"type": "string"}, "content": content},
         },
-    },
+    }
+
+
+_PROMPT_OF_MESSAGES: Final = {
+    "messages": _messages(_BLOCKS),
     "system": {"anyOf": [{"type": "null"}, *_BLOCKS["anyOf"]]},
 }
 # Anthropic's API, whose errors have another form.
@@ -302,15 +309,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
             "required": ["request_id", "messages", "local", "cloud"],
             "properties": {
                 "request_id": {"type": "string", "maxLength": 100},
-                "messages": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": {
-                        "type": "object",
-                        "required": ["role", "content"],
-                        "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
-                    },
-                },
+                "messages": _messages({"type": "string"}),
                 "local": {"type": "string", "minLength": 1},
                 "cloud": {"type": "string", "minLength": 1},
             },
