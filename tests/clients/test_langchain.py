@@ -4,9 +4,9 @@ from typing import Any
 
 import openai
 import pytest
-from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from scene import CITIES, EASY, HARD, PNG, REPORT, TEXT, Report, Stage, weather
+from langchain_tools import check_tools
+from scene import EASY, HARD, PNG, REPORT, TEXT, Report, Stage
 
 
 def test_chat(stage: Stage) -> None:
@@ -42,17 +42,8 @@ def test_stream(tier: str) -> None:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
-def test_tools(stage: Stage, tier: str, is_streamed: bool) -> None:
-    model = ChatOpenAI(model=tier).bind_tools([tool(weather)])
-    if is_streamed:
-        first, *rest = model.stream(EASY)
-        message: Any = sum(rest, first)
-    else:
-        message = model.invoke(EASY)
-    assert [call["args"] for call in message.tool_calls] == [{"city": city} for city in CITIES]
-    results = [tool(weather).invoke(call) for call in message.tool_calls]
-    answer = model.invoke([("user", EASY), message, *results])
-    assert answer.text == TEXT
+def test_tools(tier: str, is_streamed: bool) -> None:
+    check_tools(ChatOpenAI(model=tier), is_streamed=is_streamed)
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])

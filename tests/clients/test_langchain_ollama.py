@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
+from langchain_tools import check_tools
 from ollama import ResponseError
-from scene import CITIES, EASY, HARD, PNG, REPORT, TEXT, Report, Stage, cancel_reading, weather
+from scene import EASY, HARD, PNG, REPORT, TEXT, Report, Stage, cancel_reading
 
 
 def test_chat(stage: Stage) -> None:
@@ -39,15 +39,7 @@ async def test_stream_cancelled_stops_the_upstream(stage: Stage, tier: str) -> N
 
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
 def test_tools(tier: str, is_streamed: bool) -> None:
-    model = ChatOllama(model=tier).bind_tools([tool(weather)])
-    if is_streamed:
-        first, *rest = model.stream(EASY)
-        message: Any = sum(rest, first)
-    else:
-        message = model.invoke(EASY)
-    assert [call["args"] for call in message.tool_calls] == [{"city": city} for city in CITIES]
-    results = [tool(weather).invoke(call) for call in message.tool_calls]
-    assert model.invoke([("user", EASY), message, *results]).text == TEXT
+    check_tools(ChatOllama(model=tier), is_streamed=is_streamed)
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
