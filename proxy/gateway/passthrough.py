@@ -42,7 +42,7 @@ _PARSED_PATHS: Final = frozenset(endpoint.path for endpoint in PARSED)
 _FREE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _FREE_PATHS: Final = frozenset({"/files", "/responses/input_tokens"})
 _ABOUT_A_REQUEST: Final = frozenset({"/responses/input_tokens", "/responses/compact"})
-# The second is what curl sends without another one. Many servers read JSON whatever the type.
+# curl's default type is the form's. Many servers parse JSON regardless of the content type.
 _MAYBE_JSON: Final = re.compile(
     rb"application/(?:(?:[\w.-]+\+)?json|x-www-form-urlencoded)\b|text/", re.IGNORECASE
 )

@@ -194,7 +194,7 @@ def require_model(model: str) -> None:
 
 
 def read_model_name(body: bytes) -> str:
-    """The `model` of a body, whatever else it has; empty without a name that may be a model's."""
+    """The `model` of a JSON body, without checking other fields; empty if it has no valid one."""
     try:
         name = read_text(_named.decode(body).model) or ""
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

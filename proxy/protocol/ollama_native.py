@@ -314,7 +314,7 @@ def _response_format(form: msgspec.Raw) -> dict[str, Any] | None:
 def _effort(think: bool | str | None) -> str | None:
     """`reasoning_effort` for `think`. Without thinking it is left to the server.
 
-    Many models without reasoning refuse the field, whatever its value.
+    Many models without reasoning reject the field with any value.
     """
     if think is True:
         return _EFFORT_OF_TRUE

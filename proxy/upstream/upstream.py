@@ -93,7 +93,7 @@ class Replica:
         self.breaker.start_request(now)
 
     def address(self, path: str, *, is_native: bool) -> Address:
-        """The address of a path below the base URL, or of the server's own API beside it."""
+        """The address of a path below the base URL; if native, of the server's own API."""
         key = path, is_native
         address = self._addresses.get(key)
         if address is None:
