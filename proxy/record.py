@@ -141,6 +141,8 @@ class CallRecord:
     ttft_ms: float | None = None  # time to first token
     opened: float | None = None  # start of the upstream call, by the clock
     upstream_ms: float | None = None
+    queue_ms: float | None = None  # part of the upstream's time: waiting for a slot of the tier
+    connect_ms: float | None = None  # part of the upstream's time: opening a connection
     duration_ms: float | None = None
     status: int | None = None
     ending: Ending | None = None

@@ -311,6 +311,70 @@ def _history_hashes(database: peewee.Database) -> None:
     )
 
 
+def _pages(database: peewee.Database) -> None:
+    """Spend by API key, keys that are managed on a page, the choices of users, and what a request
+    and its answer looked like on the wire.
+    """
+    serial = _serial(database)
+    is_sqlite = isinstance(database, peewee.SqliteDatabase)
+    without_rowid = "WITHOUT ROWID" if is_sqlite else ""
+    sums = """requests BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
+            cached_input_tokens BIGINT NOT NULL, output_tokens BIGINT NOT NULL,
+            cost_pico BIGINT NOT NULL, cloud_cost_pico BIGINT NOT NULL,
+            saved_pico BIGINT NOT NULL"""
+    _run(
+        database,
+        "ALTER TABLE requests ADD COLUMN queue_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN connect_ms DOUBLE PRECISION",
+        """CREATE TABLE bodies (
+            request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
+            request TEXT, response TEXT)""",
+        "CREATE INDEX body_created_at ON bodies (created_at)",
+        f"""CREATE TABLE choices (
+            id {serial}, created_at DOUBLE PRECISION NOT NULL, request_id TEXT NOT NULL,
+            other_id TEXT NOT NULL, client_key_hash TEXT, source TEXT NOT NULL,
+            choice TEXT NOT NULL, is_blind BOOLEAN NOT NULL, may_learn BOOLEAN NOT NULL,
+            local_model TEXT NOT NULL, cloud_model TEXT NOT NULL, category TEXT)""",
+        "CREATE UNIQUE INDEX choice_request_id ON choices (request_id)",
+        "CREATE INDEX choice_created_at ON choices (created_at)",
+        """CREATE TABLE api_keys (
+            key_hash TEXT NOT NULL PRIMARY KEY, digest TEXT NOT NULL, name TEXT NOT NULL,
+            prefix TEXT NOT NULL, created_at DOUBLE PRECISION NOT NULL, created_by TEXT,
+            revoked_at DOUBLE PRECISION, is_admin BOOLEAN NOT NULL,
+            requests_per_minute INTEGER, cloud_usd_per_day DOUBLE PRECISION)""",
+        "CREATE UNIQUE INDEX api_key_name ON api_keys (name) WHERE revoked_at IS NULL",
+        f"""CREATE TABLE audit_log (
+            id {serial}, created_at DOUBLE PRECISION NOT NULL, actor TEXT,
+            action TEXT NOT NULL, subject TEXT NOT NULL, details TEXT)""",
+        "CREATE INDEX audit_log_created_at ON audit_log (created_at)",
+        *(
+            f"""CREATE TABLE {table} (
+            {begins} BIGINT NOT NULL, key_hash TEXT NOT NULL, target TEXT NOT NULL,
+            ending TEXT NOT NULL, {sums},
+            PRIMARY KEY ({begins}, key_hash, target, ending)) {without_rowid}"""
+            for table, begins in (("key_hours", "hour"), ("key_days", "day"))
+        ),
+    )
+    whole = "CAST(created_at AS INTEGER)" if is_sqlite else "CAST(floor(created_at) AS BIGINT)"
+    pico = "coalesce(sum(CAST(round({} * 1e12) AS BIGINT)), 0)"
+    summed = [
+        "count(*)",
+        *(
+            f"coalesce(sum({name}), 0)"
+            for name in ("input_tokens", "cached_input_tokens", "output_tokens")
+        ),
+        *(pico.format(name) for name in ("cost_usd", "cloud_cost_usd", "saved_usd")),
+    ]
+    for table, seconds in (("key_hours", _HOUR_SECONDS), ("key_days", _DAY_SECONDS)):
+        _run(
+            database,
+            f"""INSERT INTO {table}
+            SELECT {whole} / {seconds} * {seconds}, client_key_hash, coalesce(target, ''), ending,
+            {", ".join(summed)} FROM requests WHERE client_key_hash IS NOT NULL
+            GROUP BY 1, 2, 3, 4""",
+        )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -324,6 +388,7 @@ MIGRATIONS: Final = (
     Migration(10, "second looks", _second_looks),
     Migration(11, "learning", _learning),
     Migration(12, "history hashes", _history_hashes),
+    Migration(13, "pages", _pages),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

@@ -61,9 +61,24 @@ class Request(peewee.Model):
     verified_score = peewee.DoubleField(null=True)
     verified_merit = peewee.DoubleField(null=True)
     second_look_ms = peewee.DoubleField(null=True)
+    # Parts of the upstream's time: waiting for a slot of the tier, and for a connection.
+    queue_ms = peewee.DoubleField(null=True)
+    connect_ms = peewee.DoubleField(null=True)
 
     class Meta:
         table_name = "requests"
+
+
+class Body(peewee.Model):
+    """The JSON of a request and of its answer, as they were sent. Only with `storage.bodies`."""
+
+    request_id = peewee.TextField(primary_key=True)
+    created_at = peewee.DoubleField()
+    request = peewee.TextField(null=True)
+    response = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "bodies"
 
 
 class Judgement(peewee.Model):
@@ -130,6 +145,31 @@ class Preference(peewee.Model):
 
     class Meta:
         table_name = "preferences"
+
+
+class Choice(peewee.Model):
+    """Which of two answers a user prefers: local, cloud or tie.
+
+    `request_id` is the first answer's request, `other_id` that of the other tier. `source` is the
+    page (chat or compare). `is_blind` says that the tiers were hidden until the choice, `may_learn`
+    that the user lets calibration use it.
+    """
+
+    id = peewee.AutoField()
+    created_at = peewee.DoubleField()
+    request_id = peewee.TextField()
+    other_id = peewee.TextField()
+    client_key_hash = peewee.TextField(null=True)
+    source = peewee.TextField()
+    choice = peewee.TextField()
+    is_blind = peewee.BooleanField()
+    may_learn = peewee.BooleanField()
+    local_model = peewee.TextField()
+    cloud_model = peewee.TextField()
+    category = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "choices"
 
 
 class Expense(peewee.Model):
@@ -252,6 +292,46 @@ class LearningStep(peewee.Model):
         table_name = "learning_steps"
 
 
+class StoredApiKey(peewee.Model):
+    """An API key that an admin created, beside those of the configuration. Rows are kept forever.
+
+    The key is not stored: `digest` is its SHA-256 in hex, `key_hash` the short name that other
+    tables use, `prefix` its first characters, to recognize it. A key with `revoked_at` is refused.
+    """
+
+    key_hash = peewee.TextField(primary_key=True)
+    digest = peewee.TextField()
+    name = peewee.TextField()
+    prefix = peewee.TextField()
+    created_at = peewee.DoubleField()
+    created_by = peewee.TextField(null=True)
+    revoked_at = peewee.DoubleField(null=True)
+    is_admin = peewee.BooleanField()
+    requests_per_minute = peewee.IntegerField(null=True)
+    cloud_usd_per_day = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "api_keys"
+
+
+class AuditEntry(peewee.Model):
+    """A change that an admin made on a page. Rows are kept forever.
+
+    `actor` is the hash of the admin's key (null without keys), `subject` what was changed,
+    `details` JSON.
+    """
+
+    id = peewee.AutoField()
+    created_at = peewee.DoubleField()
+    actor = peewee.TextField(null=True)
+    action = peewee.TextField()
+    subject = peewee.TextField()
+    details = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "audit_log"
+
+
 class TokenBucket(peewee.Model):
     """The token bucket of an API key, shared by all processes: when it is full again."""
 
@@ -347,9 +427,53 @@ class DailyHistogram(peewee.Model):
         primary_key = peewee.CompositeKey("day", "measure", "target", "bucket")
 
 
+class HourlyKeyTotals(peewee.Model):
+    """Totals over the requests of one API key in one hour (UTC), by tier and ending.
+
+    As in `HourlyTotals`, money is in picodollars and retention does not delete.
+    """
+
+    hour = peewee.BigIntegerField()  # start of the hour or day
+    key_hash = peewee.TextField()
+    target = peewee.TextField()
+    ending = peewee.TextField()
+    requests = peewee.BigIntegerField()
+    input_tokens = peewee.BigIntegerField()
+    cached_input_tokens = peewee.BigIntegerField()
+    output_tokens = peewee.BigIntegerField()
+    cost_pico = peewee.BigIntegerField()
+    cloud_cost_pico = peewee.BigIntegerField()
+    saved_pico = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "key_hours"
+        primary_key = peewee.CompositeKey("hour", "key_hash", "target", "ending")
+
+
+class DailyKeyTotals(peewee.Model):
+    """The same totals for a whole day (UTC), so that a month needs fewer rows."""
+
+    day = peewee.BigIntegerField()  # start of the hour or day
+    key_hash = peewee.TextField()
+    target = peewee.TextField()
+    ending = peewee.TextField()
+    requests = peewee.BigIntegerField()
+    input_tokens = peewee.BigIntegerField()
+    cached_input_tokens = peewee.BigIntegerField()
+    output_tokens = peewee.BigIntegerField()
+    cost_pico = peewee.BigIntegerField()
+    cloud_cost_pico = peewee.BigIntegerField()
+    saved_pico = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "key_days"
+        primary_key = peewee.CompositeKey("day", "key_hash", "target", "ending")
+
+
 TABLES: Final = (
-    Request, Judgement, Sample, Preference, Expense, Response, Feedback, Job, LearningStep,
-    TokenBucket, Lease, HourlyTotals, HourlyHistogram, DailyHistogram,
+    Request, Body, Judgement, Sample, Preference, Choice, Expense, Response, Feedback, Job,
+    LearningStep, StoredApiKey, AuditEntry, TokenBucket, Lease, HourlyTotals, HourlyHistogram,
+    DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
 )  # fmt: skip
 
 

@@ -54,11 +54,17 @@ _GUARDS: Final = {
 
 
 class Page(NamedTuple):
-    """A page of the menu. `for_admins`: it shows the requests of all clients."""
+    """A page of the menu.
+
+    Attributes:
+        styles: the names of its stylesheets, after `style.css`.
+        for_admins: whether it shows the requests of all clients.
+    """
 
     path: str
     name: str
     title: str
+    styles: tuple[str, ...] = ()
     for_admins: bool = False
 
     @property
@@ -67,10 +73,10 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
-    Page("/", "chat", "Chat"),
-    Page("/compare", "compare", "Compare"),
-    Page("/dashboard", "dashboard", "Dashboard", for_admins=True),
-    Page("/experiments", "experiments", "Experiments", for_admins=True),
+    Page("/", "chat", "Chat", ("prose", "chat")),
+    Page("/compare", "compare", "Compare", ("prose", "compare")),
+    Page("/dashboard", "dashboard", "Dashboard", ("dashboard",), for_admins=True),
+    Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
 _LOGIN: Final = Page("/login", "login", "Log in")
 
@@ -120,6 +126,9 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
         "title": page.title,
         "name": page.name,
         "menu": menu,
+        "styles": "\n".join(
+            f'<link rel="stylesheet" href="/ui/{name}.css">' for name in page.styles
+        ),
         "content": (UI / f"{page.name}.html").read_text(encoding="utf-8"),
     }
     for name, text in parts.items():

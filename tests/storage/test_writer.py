@@ -100,6 +100,8 @@ def test_record_becomes_a_row(url: str) -> None:
         "verified_score": 0.4,
         "verified_merit": 0.45,
         "second_look_ms": 812.5,
+        "queue_ms": 3.5,
+        "connect_ms": 20.25,
     }
     evidence = Evidence(broken=False, agrees=False, margin=0.25)
     record = finished(
