@@ -26,6 +26,14 @@ def printable_json(document: str) -> str:
     return _MAYBE_UNPRINTABLE.sub(_escaped, document)
 
 
+def spreadsheet_cell(text: str) -> str:
+    """The text as a cell that no spreadsheet takes for a formula, by an apostrophe before it.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _escaped(found: re.Match[str]) -> str:
     char = found[0]
     if char.isprintable():

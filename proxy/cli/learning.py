@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import datetime as dt
+import math
 import re
+import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
@@ -19,13 +22,18 @@ from proxy.cli.options import (
     since_option,
     start_of,
 )
+from proxy.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.config import Config
-    from proxy.evaluation import JudgingSummary, RouterComparison
+    from proxy.evaluation import JudgeQueue, JudgingSummary, RouterComparison
     from proxy.learning import LearningRecords
+
+
+_PROGRESS_SECONDS: Final = 10.0
+_MAX_PROBLEMS: Final = 3  # kinds of problems to print
 
 
 @click.command()
@@ -58,7 +66,11 @@ def judge(config_path: Path, once: bool) -> None:
         worker = open_judge(config, queue, prices)
         try:
             if not once:
-                await worker.run()
+                pending = queue.count().get("pending", 0)
+                click.echo(
+                    f"Judging with {config.judge.model}: {pending} pending. Stop with Ctrl+C."
+                )
+                await worker.run(on_step=_JudgingProgress(queue))
             return await worker.judge_pending()
         finally:
             await worker.close()
@@ -77,6 +89,31 @@ def judge(config_path: Path, once: bool) -> None:
         f"{done.judged} judged, {done.refused} refused, {left} pending. "
         f"Cost today: {verdicts:.4f} USD for verdicts, {answers:.4f} USD for second answers."
     )
+    for problem, number in Counter(done.problems).most_common(_MAX_PROBLEMS):
+        click.echo(f"  {number} x {printable(problem)}")
+
+
+class _JudgingProgress:
+    """Prints a line when samples were judged, at most one in ten seconds."""
+
+    def __init__(self, queue: "JudgeQueue") -> None:
+        self._queue = queue
+        self._judged = self._refused = self._put_off = 0
+        self._is_shown = True
+        self._shown_at = -math.inf
+
+    def __call__(self, summary: "JudgingSummary") -> None:
+        self._judged += summary.judged
+        self._refused += summary.refused
+        self._put_off += summary.put_off
+        self._is_shown = self._is_shown and not any(summary[:3])
+        if self._is_shown or time.monotonic() - self._shown_at < _PROGRESS_SECONDS:
+            return
+        self._is_shown, self._shown_at = True, time.monotonic()
+        click.echo(
+            f"{self._judged} judged, {self._refused} refused, {self._put_off} put off, "
+            f"{self._queue.count().get('pending', 0)} pending"
+        )
 
 
 @click.command()
@@ -203,7 +240,7 @@ def calibrate(
 def promote(
     candidate: Path, config_path: Path, since: dt.timedelta | None, force: bool, as_json: bool
 ) -> None:
-    """Replace the router model in use if another one is better on your own traffic.
+    """Replace the router model in use by a better one.
 
     Both models score the held-out judged requests, at least 100. A router with a gain per dollar
     is judged by the quality that it recovers at the dollars that you spend now. The command
@@ -295,7 +332,7 @@ def _file_name(model: str) -> str:
 @json_option
 @click.pass_context
 def learn(context: click.Context, config_path: Path, as_json: bool) -> None:
-    """Show the state of self-calibration, or change what it has activated.
+    """Show or change the state of self-calibration.
 
     Without a subcommand: what is calibrated for the configured models, the judged pairs collected
     for the next fit, and the last steps with their intervals and decisions.

@@ -13,37 +13,21 @@ from proxy import __version__
 
 # In the order of `hybrid-llm --help`: commands for new users come first.
 COMMANDS: Final = {
-    # command: (module, function, short help)
+    # command: (module, function, short help, which fits one line of 80 columns)
     "init": ("serve", "init", "Write a configuration for this machine."),
     "serve": ("serve", "serve", "Run the proxy."),
-    "demo": (
-        "serve",
-        "demo",
-        "Run the proxy on a machine without Ollama, without an OpenAI key, or without both.",
-    ),
+    "demo": ("serve", "demo", "Run the proxy with small models instead of what is missing."),
     "check-config": ("routing", "check_config", "Check a configuration file."),
     "route": ("routing", "route", "Show where a prompt would be routed, and why."),
     "stats": ("requests", "stats", "Show requests, costs, latencies and answer quality."),
-    "explain": (
-        "requests",
-        "explain",
-        "Explain the routing decision and the outcome of one request.",
-    ),
-    "export": ("requests", "export", "Write requests to a JSONL file."),
+    "explain": ("requests", "explain", "Explain how one request was routed and how it ended."),
+    "export": ("requests", "export", "Write requests to a JSONL or CSV file."),
     "judge": ("learning", "judge", "Judge sampled requests in a process of its own."),
     "prices": ("prices", "prices", "Maintain the price list (pricing.yaml)."),
     "db": ("database", "db", "Maintain the database (storage.url)."),
     "calibrate": ("learning", "calibrate", "Calibrate the router to your own models and traffic."),
-    "promote": (
-        "learning",
-        "promote",
-        "Replace the router model in use if another one is better on your own traffic.",
-    ),
-    "learn": (
-        "learning",
-        "learn",
-        "Show the state of self-calibration, or change what it has activated.",
-    ),
+    "promote": ("learning", "promote", "Replace the router model in use by a better one."),
+    "learn": ("learning", "learn", "Show or change the state of self-calibration."),
 }
 
 

@@ -17,7 +17,7 @@ def prices() -> None:
     """
 
 
-@prices.command("update")
+@prices.command("update", short_help="Write the price list from the list of LiteLLM.")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @config_option()
 @click.option(

@@ -98,7 +98,7 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
 @config_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole row as JSON.")
 def explain(request_id: str, config_path: Path, as_json: bool) -> None:
-    """Explain the routing decision and the outcome of one request.
+    """Explain how one request was routed and how it ended.
 
     The response header x-request-id has the ID.
 
@@ -131,24 +131,38 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     help="Output file; - writes to standard output.",
 )
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    help="By default csv for a file that ends with .csv, else jsonl.",
+)
+@click.option(
     "--judged",
     is_flag=True,
     help="Write training data: only prompts with judge scores for both tiers' answers.",
 )
-def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: bool) -> None:
-    """Write requests to a JSONL file.
+def export(
+    config_path: Path, since: dt.timedelta | None, out: Path, form: str | None, judged: bool
+) -> None:
+    """Write requests to a JSONL or CSV file.
 
-    Each line is a request with its judgements and feedback. With --judged a line has the outcome
-    of both models on one prompt, in the format that `hybrid-llm-train` reads.
+    Each line is a request with its judgements and feedback. In CSV these two are JSON. With
+    --judged a line has the outcome of both models on one prompt, in the format that
+    `hybrid-llm-train` reads.
 
     Example: hybrid-llm export --since 30d --out requests.jsonl
     """
-    import msgspec
-
+    from proxy.cli.export import CsvLines, write_json
     from proxy.evaluation import QualityQueries, training_rows
     from proxy.storage import RequestLog, StoreUnavailable
 
+    form = form or ("csv" if out.suffix.lower() == ".csv" else "jsonl")
+    if judged and form == "csv":
+        raise click.UsageError("--judged writes JSONL only")
+    if str(out) != "-" and not out.parent.is_dir():  # else the error names a temporary file
+        raise click.ClickException(f"{out}: the folder {out.parent} does not exist")
     config, number = load(config_path), 0
+    write = CsvLines() if form == "csv" else write_json
     try:
         with (
             RequestLog.open(config.storage) as log,
@@ -162,10 +176,12 @@ def export(config_path: Path, since: dt.timedelta | None, out: Path, judged: boo
                 if judged
                 else log.export(start)
             ):
-                file.write(msgspec.json.encode(row) + b"\n")
+                file.write(write(row))
                 number += 1
     except BrokenPipeError:  # as in `export … | head`: click ends the command
         raise
-    except (OSError, StoreUnavailable) as error:
+    except OSError as error:
+        raise click.ClickException(f"{out}: cannot be written: {error.strerror}") from None
+    except StoreUnavailable as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"Wrote {number} requests to {out}.", err=True)

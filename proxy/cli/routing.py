@@ -1,6 +1,7 @@
 """The commands that try a configuration without serving: check-config and route."""
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def check_config(path: Path) -> None:
 def route(text: str, config_path: Path, as_json: bool) -> None:
     """Show where a prompt would be routed, and why.
 
-    Nothing is sent to a model.
+    Nothing is sent to a model. The text - reads the prompt from standard input.
 
     Example: hybrid-llm route "What is 2+2?" --json
     """
@@ -66,9 +67,13 @@ def route(text: str, config_path: Path, as_json: bool) -> None:
     from proxy.plain_text import printable_json
     from proxy.server import load_router
 
+    if text == "-":
+        text = sys.stdin.read()
+    if not text.strip():
+        raise click.BadParameter("the prompt is empty", param_hint="TEXT")
     config = load(config_path)
     router, version = load_router(config, load_configured_prices(config, config_path))
-    decision, latency_ms = asyncio.run(_decide_twice(router, text, config))
+    decision, latency_ms = asyncio.run(_time_decision(router, text, config))
     shown = decision.to_dict(latency_ms=latency_ms, router_model=version)
     if as_json:
         click.echo(printable_json(msgspec.json.encode(shown).decode()))
@@ -86,8 +91,11 @@ def _shown(name: str, value: object) -> object:
     return f"{value:.2e}" if name == "expected_cloud_usd" else f"{value:.4f}"
 
 
-async def _decide_twice(router: "Router", text: str, config: "Config") -> tuple["Decision", float]:
-    """The decision and its milliseconds. The first run allocates memory that later runs reuse."""
+async def _time_decision(router: "Router", text: str, config: "Config") -> tuple["Decision", float]:
+    """The decision and its milliseconds, as in a proxy that has run for a while.
+
+    The first run allocates memory that later runs reuse, so a prompt of the same length goes first.
+    """
     from proxy.routing import RoutingPreference, RuleInput
     from router_model.value import CHARS_PER_TOKEN
 
@@ -100,7 +108,8 @@ async def _decide_twice(router: "Router", text: str, config: "Config") -> tuple[
         has_second_look = allows_look and router.is_uncertain(decision)
         return decision._replace(has_second_look=has_second_look)
 
-    await decide(text + "!")  # another text: scores are cached
+    # Scores are cached by what the model reads, which may leave out either end of a prompt.
+    await decide(" ".join(reversed(text.split())) + " warm-up")
     started = time.perf_counter()
     decision = await decide(text)
     latency_ms = (time.perf_counter() - started) * 1e3

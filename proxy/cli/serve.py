@@ -89,6 +89,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     try:
         check_worker_keys(config)
         if not is_worker():  # the parent process has checked it, and logged the proxies
+            _check_address(config)
             check_network(config)
         if config.server.workers > 1 and not is_worker():
             _run_workers(config)
@@ -107,13 +108,18 @@ def _run_workers(config: "Config") -> None:
     from proxy.storage import Store
 
     Store(config.storage).prepare()  # once, so that an error is reported once
+    command = [sys.executable, "-m", "proxy.cli", *sys.argv[1:]]
+    raise SystemExit(Workers(config, command=command).run())
+
+
+def _check_address(config: "Config") -> None:
+    """End the command with one sentence if the address cannot be used."""
+    from proxy.server.listening import CannotListen, check_address
+
     try:
-        status = Workers(config, command=[sys.executable, "-m", "proxy.cli", *sys.argv[1:]]).run()
-    except OSError as error:
-        raise click.ClickException(
-            f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}"
-        ) from None
-    raise SystemExit(status)
+        check_address(config.server.host, config.server.port)
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from None
 
 
 @click.command()
@@ -121,14 +127,16 @@ def _run_workers(config: "Config") -> None:
 @host_option
 @port_option
 def demo(config_path: Path, host: str | None, port: int | None) -> None:
-    """Run the proxy on a machine without Ollama, without an OpenAI key, or without both.
+    """Run the proxy with small models instead of what is missing.
 
-    A small model on this machine (SmolLM2-135M) stands in for each missing tier. The stand-in for
-    the cloud is free: the dollars shown are what the cloud would have cost.
+    For a machine without Ollama, without an OpenAI key, or without both. A small model on this
+    machine (SmolLM2-135M) stands in for each missing tier. The stand-in for the cloud is free: the
+    dollars shown are what the cloud would have cost.
 
     Example: hybrid-llm demo --port 8080
     """
     config = load_to_serve(config_path, host=host, port=port)
+    _check_address(config)
 
     from proxy.cli.demo import DemoNotInstalled, run_demo
     from proxy.cli.stand_in import StandInFailed

@@ -72,11 +72,12 @@ class NoVerdict(Exception):
 
 
 class JudgingSummary(NamedTuple):
-    """Counts of samples that were judged, refused and postponed."""
+    """Counts of samples that were judged, refused and postponed, and why the latter two were."""
 
     judged: int = 0
     refused: int = 0
     put_off: int = 0
+    problems: tuple[str, ...] = ()
 
 
 class Assessment(NamedTuple):
@@ -128,11 +129,14 @@ class Judge:
         self._pause = 0.0
         self._tiers_spent = False
 
-    async def run(self) -> None:
+    async def run(
+        self, *, on_step: Callable[[JudgingSummary], None] = lambda summary: None
+    ) -> None:
         """Judge samples until cancelled."""
         while True:
             try:
-                seconds, _ = await self.step()
+                seconds, summary = await self.step()
+                on_step(summary)
             except Exception:  # a bug must not end judging
                 logger.exception("judging failed")
                 seconds = MAX_JUDGE_PAUSE_SECONDS
@@ -154,7 +158,12 @@ class Judge:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(work())
-        return JudgingSummary(*map(sum, zip(*summaries, strict=True)))
+        return JudgingSummary(
+            sum(summary.judged for summary in summaries),
+            sum(summary.refused for summary in summaries),
+            sum(summary.put_off for summary in summaries),
+            tuple(problem for summary in summaries for problem in summary.problems),
+        )
 
     async def close(self) -> None:
         for upstream in (self._judge, *self._tiers.values()):
@@ -170,14 +179,14 @@ class Judge:
                 self._queue.claim, self._model, ask_tiers=not self._tiers_spent
             )
         except StoreUnavailable as error:
-            return self._back_off(str(error)), JudgingSummary()
+            return self._back_off(str(error)), JudgingSummary(problems=(str(error),))
         if claim is None:
             self._tiers_spent = False
             return IDLE_SECONDS, JudgingSummary()
         try:
             return await self._process(claim)
         except StoreUnavailable as error:
-            return self._back_off(str(error)), JudgingSummary(put_off=1)
+            return self._back_off(str(error)), JudgingSummary(put_off=1, problems=(str(error),))
         except asyncio.CancelledError:
             # Shutdown: release the sample instead of letting the claim expire.
             await asyncio.shield(asyncio.to_thread(self._release_now, claim))
@@ -191,32 +200,37 @@ class Judge:
 
     async def _process(self, claim: ClaimedSample) -> tuple[float, JudgingSummary]:
         seconds, failed = 0.0, False
+        problem: str
         try:
             await self._judge_claim(claim)
         except RequestRefused as error:
             logger.info("request %s is not judged: %s", claim.request_id, error)
             await asyncio.to_thread(self._queue.finish, claim.request_id, why=str(error))
-            return 0.0, JudgingSummary(refused=1)
+            return 0.0, JudgingSummary(refused=1, problems=(str(error),))
         except NoVerdict as error:
+            problem = f"the judge gave no verdict: {error}"
             if claim.attempts + 1 >= MAX_ATTEMPTS:
                 why = f"no verdict in {MAX_ATTEMPTS} attempts: {error}"
                 await asyncio.to_thread(self._queue.finish, claim.request_id, why=why)
-                return 0.0, JudgingSummary(refused=1)
+                return 0.0, JudgingSummary(refused=1, problems=(problem,))
             failed, later = True, _RETRY_SECONDS * 2**claim.attempts
         except CallInterrupted:
+            problem = "client requests needed the judge's hardware"
             seconds = later = RETRY_BUSY_SECONDS
-        except JudgeBudgetSpent:
+        except JudgeBudgetSpent as error:
+            problem = str(error) or "today's budget of the judge is spent"
             self._tiers_spent = claim.needs_other_answer
             later = RETRY_SPENT_SECONDS
             seconds = 0.0 if self._tiers_spent else later
         except CallFailed as error:
-            seconds = later = self._back_off(str(error))
+            problem = str(error)
+            seconds = later = self._back_off(problem)
         else:
             self._pause = 0.0
             await asyncio.to_thread(self._queue.finish, claim.request_id)
             return 0.0, JudgingSummary(judged=1)
         await asyncio.to_thread(self._queue.release, claim.request_id, seconds=later, failed=failed)
-        return seconds, JudgingSummary(put_off=1)
+        return seconds, JudgingSummary(put_off=1, problems=(problem,))
 
     def _back_off(self, error: str) -> float:
         """Seconds to wait: exponential backoff until a call succeeds."""

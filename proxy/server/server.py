@@ -163,11 +163,18 @@ class Server(uvicorn.Server):
                 await _print_state(self._proxy, self.servers[0].sockets[0].getsockname())
 
 
+def _host_to_open(host: str) -> str:
+    """The host of a URL that works on this machine: a wildcard address is not one."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
+        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
 async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     """Print the router model, the state of each tier, and the URL to use."""
     snapshot = proxy.gateway.snapshot
     await asyncio.gather(*(upstream.probe() for upstream in snapshot.upstreams.values()))
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    origin = f"http://{_host_to_open(address[0])}:{address[1]}"
     table = Table(title=f"hybrid-llm {__version__}", title_justify="left", show_header=False)
     table.add_row("router model", snapshot.model_version or "none: all requests go to the cloud")
     table.add_row("threshold", f"{snapshot.router.threshold:.3f}")
@@ -179,7 +186,9 @@ async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
         if upstream.problem is not None:
             table.add_row("", escape(printable(upstream.problem)))
     table.add_row("rows", escape(printable(str(proxy.config.storage.url))))
-    table.add_row("base_url", f"http://{host}:{address[1]}/v1")
+    table.add_row("base_url", f"{origin}/v1")
+    table.add_row("chat", f"{origin}/")
+    table.add_row("dashboard", f"{origin}/dashboard")
     Console().print(table)
     up = {target: bool(upstream.up) for target, upstream in snapshot.upstreams.items()}
     text = setup_guidance(

@@ -1,5 +1,8 @@
 """The command line: help, exit codes, and one-line error messages."""
 
+import asyncio
+import csv
+import io
 import json
 import re
 import socket
@@ -15,16 +18,20 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from fakes import FakeUpstream, refused_address
+from fakes import FakeUpstream, StubModel, refused_address
 from proxy import __version__
 from proxy.cli.database import db
 from proxy.cli.main import COMMANDS as LISTED
 from proxy.cli.main import main
+from proxy.cli.routing import _time_decision
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.routing import Router, Scorer
+from proxy.server.listening import check_address
 from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
+from router_model.score import Score
 from served import Served
 from stored import DAY, corrupt, execute, fill, finished, random_records
 
@@ -33,8 +40,13 @@ pytest_plugins = ["databases"]
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+def run(
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    input: str | None = None,  # noqa: A002
+) -> Result:
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(main, words, env=env, input=input)
 
 
 def run_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -114,6 +126,18 @@ def test_listed_help_equals_the_commands_short_help(name: str) -> None:
     assert COMMANDS[name].get_short_help_str(limit=200) == LISTED[name][-1]
 
 
+@pytest.mark.parametrize("arguments", [[], ["db"], ["prices"], ["learn"]], ids=str)
+def test_lists_of_commands_fit_80_columns(arguments: list[str]) -> None:
+    """One line for each command, and none is cut off."""
+    output = run(*arguments, "--help", env={"COLUMNS": "80"}).output
+    listed = output.split("Commands:\n")[1].split("\n\n")[0].splitlines()
+    assert listed
+    for line in listed:
+        assert re.fullmatch(r"  [a-z-]+ +\S.*\.", line), line
+        assert len(line) <= 80
+        assert not line.endswith("...")
+
+
 @pytest.mark.parametrize("arguments", [[], *([name] for name in LISTED), ["db", "size"]], ids=str)
 def test_help_imports_no_heavy_package(arguments: list[str]) -> None:
     program = """
@@ -187,14 +211,38 @@ def test_an_invalid_port_is_rejected(name: str, config: Path) -> None:
     assert "65536 is not in the range" in result.stderr
 
 
-def test_serve_reports_a_port_in_use(config: Path) -> None:
+@pytest.mark.parametrize("arguments", [["serve"], ["serve", "--workers", "2"], ["demo"]], ids=str)
+def test_a_port_in_use_is_reported_before_anything_starts(
+    arguments: list[str], config: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run_process("serve", "--config", config, "--port", str(port))
-    assert done.returncode not in (0, None)
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    assert f"('127.0.0.1', {port}): address already in use" in done.stderr
+        done = run_process(*arguments, "--config", config, "--port", str(port))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: Port {port} is in use on 127.0.0.1. Choose another port with --port N or "
+        "server.port."
+    )
+    assert "ERROR" not in done.stderr
+    assert "router model" not in done.stderr
+
+
+def test_a_port_that_was_just_released_is_not_in_use(config: Path) -> None:
+    """A closed connection keeps its address in TIME_WAIT."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
+    check_address("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_reported(config: Path) -> None:
+    config.write_text(config.read_text() + "server: {allow_anonymous: true}\n")
+    done = run_process("serve", "--config", config, "--host", "192.0.2.1", "--port", "8080")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: 192.0.2.1 is not an address of this machine. Check --host and server.host."
+    )
 
 
 def test_serve_reports_an_unusable_database(config: Path, tmp_path: Path) -> None:
@@ -250,6 +298,39 @@ def test_route_names_the_rule(config: Path) -> None:
     shown = json.loads(run("route", "Which dosage?", "--config", config, "--json").stdout)
     assert (shown["target"], shown["reason"]) == ("local", "rule")
     assert shown["rule"] == "regulated advice"
+
+
+def test_route_reads_a_long_prompt_from_standard_input(config: Path) -> None:
+    rule = "{name: regulated advice, when: {words: dosage}, use: local}"
+    text = config.read_text()
+    config.write_text(text.replace("routing: {", f"routing: {{rules: [{rule}], ", 1))
+    prompt = "Which dosage?\n" + "It is for a child.\n" * 20_000
+    shown = json.loads(run("route", "-", "--config", config, "--json", input=prompt).stdout)
+    assert shown["rule"] == "regulated advice"
+
+
+@pytest.mark.parametrize(("text", "piped"), [("", ""), ("  \n", ""), ("-", ""), ("-", " \n")])
+def test_route_refuses_an_empty_prompt(text: str, piped: str, config: Path) -> None:
+    result = run("route", text, "--config", config, input=piped)
+    assert result.exit_code == 2
+    assert "the prompt is empty" in result.stderr
+
+
+@pytest.mark.parametrize("repeats", [1, 60, 4_000])
+def test_route_times_a_decision_that_is_not_cached(repeats: int, config: Path) -> None:
+    """Whatever part of the prompt the model reads. A cached score takes 30 microseconds."""
+    scored: list[str] = []
+
+    class CountingModel(StubModel):
+        def score(self, text: str) -> Score:
+            scored.append(text)
+            return super().score(text)
+
+    loaded = load_config(config)
+    router = Router(loaded, Scorer(CountingModel()), thresholds=None)
+    text = "Explain the difference between a list and a tuple. " * repeats
+    asyncio.run(_time_decision(router, text, loaded))
+    assert len(scored) == 2
 
 
 def test_route_writes_no_files(config: Path, tmp_path: Path) -> None:
@@ -674,6 +755,38 @@ def test_export_reports_an_unwritable_path(
 ) -> None:
     out = tmp_path / "no" / "such" / "folder"
     check_failed(run("export", "--config", db_config, "--out", out), str(out.parent))
+
+
+def test_export_names_the_folder_that_does_not_exist(db_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none" / "rows.jsonl"
+    result = run("export", "--config", db_config, "--out", out)
+    assert result.stderr == f"Error: {out}: the folder {out.parent} does not exist\n"
+
+
+@pytest.mark.parametrize("arguments", [["--out", "rows.csv"], ["--out", "-", "--format", "csv"]])
+def test_export_as_csv(
+    arguments: list[str], db_config: Path, records: list[CallRecord], url: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No spreadsheet computes what a client wrote."""
+    monkeypatch.chdir(tmp_path)
+    fill(url, [finished(turns=[("user", 'a "b", c\nd')], response="=HYPERLINK(1)")])
+    result = run("export", "--config", db_config, *arguments)
+    out = tmp_path / "rows.csv"
+    text = out.read_text() if out.exists() else result.stdout
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(rows) == len(records) + 1
+    assert rows[0].keys() >= {"id", "created_at", "cost_usd", "judgements", "feedback"}
+    assert rows[0]["id"] == records[0].id
+    assert rows[-1]["response"] == "'=HYPERLINK(1)"
+    assert json.loads(rows[-1]["prompt"])[0]["content"] == 'a "b", c\nd'
+    assert json.loads(rows[0]["judgements"]) == []
+
+
+def test_training_data_is_not_csv(db_config: Path) -> None:
+    result = run("export", "--config", db_config, "--out", "rows.csv", "--judged")
+    assert result.exit_code == 2
+    assert "--judged writes JSONL only" in result.stderr
 
 
 def test_db_size(db_config: Path, records: list[CallRecord]) -> None:

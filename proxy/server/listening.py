@@ -1,0 +1,44 @@
+"""Whether the server can listen on its address, asked before the model is loaded."""
+
+import contextlib
+import errno
+import os
+import socket
+
+_CHOOSE = "Choose another port with --port N or server.port."
+
+
+class CannotListen(Exception):
+    """The address cannot be used; the message says why and what to do."""
+
+
+def check_address(host: str, port: int) -> None:
+    """Bind each address of the host once, and release it.
+
+    Raises:
+        CannotListen: one of them is taken, not allowed or not of this machine.
+    """
+    if port == 0:
+        return
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
+                if os.name == "posix":  # as the server does: else closed connections are in the way
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise CannotListen(_describe(error, host, port)) from None
+
+
+def _describe(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"Port {port} is in use on {host}. {_CHOOSE}"
+        case errno.EACCES:
+            return f"Port {port} needs root or the capability CAP_NET_BIND_SERVICE. {_CHOOSE}"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine. Check --host and server.host."
+    return f"Cannot listen on {host}:{port}: {error.strerror}."
