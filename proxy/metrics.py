@@ -23,7 +23,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__
-from proxy.record import CallRecord, SecondLookResult, Target
+from proxy.plain_text import printable
+from proxy.record import CallRecord, Ending, SecondLookResult, Target
 from router_model.drift import Drift
 
 # A decision takes 1–30 ms on a CPU; the overhead is that plus a fraction of a millisecond.
@@ -39,6 +40,9 @@ _TTFT_BUCKETS: Final = (
 )  # fmt: skip
 # A second look ends after `verify.max_wait_seconds`, by default 20.
 _SECOND_LOOK_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
+# Of each tier. Clients choose names of cloud models, and a label value is kept for ever.
+MAX_MODELS: Final = 50
+OTHER_MODELS: Final = "other"
 _SCORE_BUCKETS: Final = tuple(n / 20 for n in range(1, 21))
 
 
@@ -117,6 +121,18 @@ class Metrics:
         )
         self._cost = Counter(
             "router_cost_usd", "Cost in USD by tier.", ["target"], registry=registry
+        )
+        self._model_requests = Counter(
+            "router_model_requests",
+            "Answers by tier and model.",
+            ["target", "model"],
+            registry=registry,
+        )
+        self._model_cost = Counter(
+            "router_model_cost_usd",
+            "Cost of answers in USD by tier and model.",
+            ["target", "model"],
+            registry=registry,
         )
         self._saved = Counter(
             "router_saved_usd",
@@ -223,6 +239,9 @@ class Metrics:
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
         self._exposed.register(_GaugeCollector(lambda: self._sources))
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
+        self._model_children: dict[Target, dict[str, tuple[Counter, Counter]]] = {
+            target: {} for target in Target
+        }
         self._tiers = {
             target: _TierMetrics(
                 upstream_seconds=self._upstream.labels(target),
@@ -307,6 +326,8 @@ class Metrics:
             self._merit.observe(record.merit)
         if record.target is not None:
             self._tiers[record.target].observe(record)
+            if record.model is not None and record.ending is Ending.OK:
+                self._count_model(record.target, record.model, record.cost_usd)
         if record.fallback_from is not None:
             self._fallbacks.labels(record.fallback_from, record.target, record.fallback_why).inc()
         if record.discarded_tokens:
@@ -320,6 +341,21 @@ class Metrics:
         # A local tier can cost more than the cloud, and counters cannot decrease.
         if record.saved_usd is not None:
             (self._saved if record.saved_usd > 0 else self._lost).inc(abs(record.saved_usd))
+
+    def _count_model(self, target: Target, model: str, usd: float | None) -> None:
+        """Count an answer of a model: the first `MAX_MODELS` of a tier by name, then as others."""
+        children = self._model_children[target]
+        if model not in children:
+            name = model if len(children) < MAX_MODELS else OTHER_MODELS
+            if (found := children.get(name)) is None:
+                labels = target, printable(name)
+                found = self._model_requests.labels(*labels), self._model_cost.labels(*labels)
+                children[name] = found
+        else:
+            found = children[model]
+        requests, cost = found
+        requests.inc()
+        cost.inc(usd or 0.0)
 
     def expose(self) -> bytes:
         """The text that Prometheus scrapes."""

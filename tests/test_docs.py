@@ -108,6 +108,10 @@ def metric_names(proxy: Proxy) -> set[str]:
     record.rule, record.merit, record.adapted = "regulated advice", 0.0, ("top_k",)
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
+    answered = CallRecord("chat.completions")
+    answered.target, answered.model = Target.CLOUD, "gpt-4o-mini"
+    answered.finish(Ending.OK)
+    proxy.metrics.observe(answered)
     proxy.metrics.count_feedback("local", "up")
     proxy.metrics.count_judging("judge", "ok", 0.001)
     proxy.metrics.count_shadow_decision(Target.LOCAL, Target.CLOUD, live_usd=0.0, shadow_usd=1.0)

@@ -6,7 +6,10 @@ with `x-router-no-store`.
 
 import asyncio
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -360,15 +363,62 @@ async def test_a_failing_judge_is_retried_without_effect_on_clients(
     assert rows(tmp_path, "SELECT * FROM judgements") == []
     # The judge works again: waiting samples are judged.
     judge.answer = JudgeServer()
-    connection = sqlite3.connect(tmp_path / "router.db")
-    with connection:
-        connection.execute("UPDATE samples SET next_at = 0")
-    connection.close()
+    due_now(tmp_path)
     command = ["judge", "--once", "--config", str(tmp_path / "config.yaml")]
     done = await asyncio.to_thread(CliRunner().invoke, main, command)
     assert done.exit_code == 0, done.output
     assert "4 judged, 0 refused, 0 pending" in done.output
     assert len(rows(tmp_path, "SELECT * FROM judgements")) == 8
+
+
+def judge_process(folder: Path, *options: str) -> subprocess.Popen[str]:
+    program = "from proxy.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "judge", "--config", str(folder / "config.yaml")]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+
+
+def due_now(folder: Path) -> None:
+    connection = sqlite3.connect(folder / "router.db")
+    with connection:
+        connection.execute("UPDATE samples SET next_at = 0, claimed_by = NULL")
+    connection.close()
+
+
+async def test_judge_says_why_a_sample_has_no_verdict(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    judge.answer = completion("I would give it a 7.")
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat()
+        await until_rows(tmp_path, "SELECT * FROM samples WHERE next_at > 0", bool)
+    due_now(tmp_path)
+    process = judge_process(tmp_path, "--once")
+    output, _ = await asyncio.to_thread(process.communicate, timeout=60)
+    assert output.startswith("0 judged, 0 refused, 1 pending. Cost today: ")
+    assert "\n  1 x the judge gave no verdict: " in output
+
+
+async def test_judge_reports_its_progress_until_it_is_stopped(
+    tmp_path: Path, local: FakeUpstream, cloud: FakeUpstream, judge: FakeUpstream
+) -> None:
+    judge.answer = whole(error_json("down"), status=500)
+    async with LiveProxy(tmp_path, local, cloud, changes=judging(judge)) as proxy:
+        await proxy.chat()
+        await until_rows(tmp_path, "SELECT * FROM samples WHERE next_at > 0", bool)
+    judge.answer = JudgeServer()
+    due_now(tmp_path)
+    process = judge_process(tmp_path)
+    assert process.stdout is not None
+    try:
+        lines = [await asyncio.to_thread(process.stdout.readline) for _ in range(2)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        await asyncio.to_thread(process.communicate, timeout=60)
+    assert lines == [
+        f"Judging with {JUDGE}: 1 pending. Stop with Ctrl+C.\n",
+        "1 judged, 0 refused, 0 put off, 0 pending\n",
+    ]
+    assert process.returncode == 0
 
 
 async def test_a_hung_judge_delays_neither_clients_nor_shutdown(

@@ -30,8 +30,10 @@ def dashboard() -> dict[str, Any]:
 
 
 def panels() -> list[dict[str, Any]]:
-    """The dashboard's panels without the headings of its rows."""
-    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+    """The dashboard's panels without the headings of its rows. Closed rows contain theirs."""
+    everything = dashboard()["panels"]
+    inside = [panel for row in everything for panel in row.get("panels", ())]
+    return [panel for panel in (*everything, *inside) if panel["type"] != "row"]
 
 
 def panel_expressions() -> list[Expression]:

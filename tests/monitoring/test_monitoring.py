@@ -225,16 +225,51 @@ def test_panels_have_descriptions_and_units() -> None:
 
 
 def test_panels_have_unique_titles_and_do_not_overlap() -> None:
-    everything = expressions.dashboard()["panels"]
+    open_ones = expressions.dashboard()["panels"]
+    closed = [panel["panels"] for panel in open_ones if panel.get("panels")]
     for key in ("id", "title"):
-        assert max(Counter(panel[key] for panel in everything).values()) == 1
-    places = Counter[tuple[int, int]]()
-    for panel in everything:
-        at = panel["gridPos"]
-        rows = range(at["y"], at["y"] + at["h"])
-        places.update((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in rows)
-    assert max(places.values()) == 1
-    assert max(x for x, _ in places) == 23
+        listed = [*open_ones, *(panel for panels in closed for panel in panels)]
+        assert max(Counter(panel[key] for panel in listed).values()) == 1
+    for panels in (open_ones, *closed):
+        places = Counter[tuple[int, int]]()
+        for panel in panels:
+            at = panel["gridPos"]
+            rows = range(at["y"], at["y"] + at["h"])
+            places.update((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in rows)
+        assert max(places.values()) == 1
+        assert max(x for x, _ in places) == 23
+
+
+def test_details_are_closed_and_the_first_screen_is_open() -> None:
+    rows = [panel for panel in expressions.dashboard()["panels"] if panel["type"] == "row"]
+    closed = {row["title"] for row in rows if row["collapsed"]}
+    assert closed >= {"Health", "Drift and shadow router", "Judging"}
+    assert not closed & {"Overview", "Traffic", "Cost"}
+    assert all(bool(row["panels"]) is row["collapsed"] for row in rows)
+
+
+def test_legends_have_room() -> None:
+    """A legend beneath a chart needs six columns; the time series have one."""
+    for panel in PANELS:
+        if panel["type"] == "timeseries":
+            assert panel["gridPos"]["w"] >= 6, panel["title"]
+
+
+def test_what_all_proxies_of_a_database_share_is_not_summed() -> None:
+    """Two proxies on one database report the same amount, as their rows are the same."""
+    shared = ("router_budget_spent_usd", "router_budget_usd_per_day", "router_quality_score")
+    for query in QUERIES:
+        for name in shared:
+            assert not re.search(rf"sum(?: by \([^)]*\))? ?\({name}", query.expr), query
+
+
+def test_the_dashboard_links_to_the_pages_of_the_proxy() -> None:
+    document = expressions.dashboard()
+    names = {variable["name"] for variable in VARIABLES}
+    urls = [link["url"] for link in document["links"]]
+    assert "${proxy_url}/dashboard" in urls
+    assert "${proxy_url}/dashboard#request=${request_id}" in urls
+    assert {name for url in urls for name in re.findall(r"\$\{(\w+)\}", url)} <= names
 
 
 def test_a_tier_has_one_colour_everywhere() -> None:

@@ -10,7 +10,7 @@ from exposed import families
 from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
-from proxy.metrics import GaugeSources, Metrics
+from proxy.metrics import MAX_MODELS, GaugeSources, Metrics
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from router_model.drift import Drift, Move
 
@@ -26,6 +26,8 @@ PUBLISHED = {
     "router_time_to_first_token_seconds": {"target"},
     "router_tokens_total": {"target", "kind"},
     "router_cost_usd_total": {"target"},
+    "router_model_requests_total": {"target", "model"},
+    "router_model_cost_usd_total": {"target", "model"},
     "router_saved_usd_total": set(),
     "router_lost_usd_total": set(),
     "router_score": set(),
@@ -105,7 +107,7 @@ def make_metrics(**changes: Any) -> Metrics:
 
 def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record = CallRecord("chat.completions")
-    record.target, record.reason = target, Reason.FALLBACK
+    record.target, record.reason, record.model = target, Reason.FALLBACK, "phi3"
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.rule = "batch key"
     record.discarded_tokens = 340
@@ -167,7 +169,10 @@ def test_label_values_come_from_closed_sets() -> None:
     rejected = CallRecord("chat.completions")
     rejected.finish(Ending.REJECTED, error_code="connect_timeout")
     metrics.observe(rejected)
+    # An answered model is known to a server, and their number is bounded.
+    answered = f"name from a client {Ending.OK}"
     allowed = {
+        "model": {answered},
         "endpoint": {"chat.completions"},
         "target": {"local", "cloud", "none"},
         "reason": {*Reason, "none"},
@@ -247,6 +252,34 @@ def test_second_looks_are_counted_and_timed_by_result() -> None:
             total = value(metrics, f"{seconds}_sum", result=result)
             assert total == pytest.approx(0.1 * number**2)
     assert (f"{seconds}_count", frozenset({("result", "busy")})) not in samples_of(metrics)
+
+
+def test_names_of_models_are_bounded_and_printable() -> None:
+    """Clients choose names of cloud models."""
+    metrics = make_metrics()
+    for number in range(3 * MAX_MODELS):
+        for _ in range(2):
+            record = full_record(Target.CLOUD)
+            record.model = f"gpt\n{number}\ud800"
+            metrics.observe(record)
+    counted = {
+        dict(labels)["model"]: number
+        for (name, labels), number in samples_of(metrics).items()
+        if name == "router_model_requests_total"
+    }
+    assert len(counted) == MAX_MODELS + 1
+    assert counted["gpt\\n0\\ud800"] == 2
+    assert counted["other"] == 4 * MAX_MODELS
+    assert sum(counted.values()) == 6 * MAX_MODELS
+
+
+@pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.OK])
+def test_a_model_without_an_answer_is_not_counted(ending: Ending) -> None:
+    metrics = make_metrics()
+    record = full_record(Target.CLOUD)
+    record.model, record.ending = "no-such-model", ending
+    metrics.observe(record)
+    assert not any(name.startswith("router_model_") for name, _ in samples_of(metrics))
 
 
 def test_negative_saving_is_a_loss() -> None:
