@@ -215,7 +215,6 @@ MAY_NAME_OLLAMA = {
     "proxy.protocol.model_servers",
     "proxy.protocol.ollama_native",
     "proxy.cli.init",
-    "proxy.cli.main",
     "proxy.cli.serve",
     "proxy.server.guidance",
     "proxy.web.openapi",

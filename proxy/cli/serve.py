@@ -114,7 +114,7 @@ def _run_workers(config: "Config") -> None:
 
 def _check_address(config: "Config") -> None:
     """End the command with one sentence if the address cannot be used."""
-    from proxy.server.listening import CannotListen, check_address
+    from proxy.server import CannotListen, check_address
 
     try:
         check_address(config.server.host, config.server.port)

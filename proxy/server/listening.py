@@ -1,4 +1,4 @@
-"""Whether the server can listen on its address, asked before the model is loaded."""
+"""The address to listen on: whether it is free, and how a browser on this machine names it."""
 
 import contextlib
 import errno
@@ -42,3 +42,13 @@ def _describe(error: OSError, host: str, port: int) -> str:
         case errno.EADDRNOTAVAIL:
             return f"{host} is not an address of this machine. Check --host and server.host."
     return f"Cannot listen on {host}:{port}: {error.strerror}."
+
+
+def host_to_open(host: str) -> str:
+    """The host of a URL that works on this machine. A wildcard address is not one."""
+    match host:
+        case "0.0.0.0":  # noqa: S104 -- compared, not bound
+            return "127.0.0.1"
+        case "::":
+            return "[::1]"
+    return f"[{host}]" if ":" in host else host

@@ -24,6 +24,7 @@ from proxy.record import Target
 from proxy.server.app import Proxy
 from proxy.server.gc import GarbageCollector
 from proxy.server.guidance import setup_guidance
+from proxy.server.listening import host_to_open
 from proxy.server.workers import WorkerSlot
 from proxy.web import IS_DRAINING, Connection
 
@@ -163,18 +164,11 @@ class Server(uvicorn.Server):
                 await _print_state(self._proxy, self.servers[0].sockets[0].getsockname())
 
 
-def _host_to_open(host: str) -> str:
-    """The host of a URL that works on this machine: a wildcard address is not one."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104 -- compared, not bound
-        return "127.0.0.1" if host == "0.0.0.0" else "[::1]"  # noqa: S104
-    return f"[{host}]" if ":" in host else host
-
-
 async def _print_state(proxy: Proxy, address: tuple[str, int]) -> None:
     """Print the router model, the state of each tier, and the URL to use."""
     snapshot = proxy.gateway.snapshot
     await asyncio.gather(*(upstream.probe() for upstream in snapshot.upstreams.values()))
-    origin = f"http://{_host_to_open(address[0])}:{address[1]}"
+    origin = f"http://{host_to_open(address[0])}:{address[1]}"
     table = Table(title=f"hybrid-llm {__version__}", title_justify="left", show_header=False)
     table.add_row("router model", snapshot.model_version or "none: all requests go to the cloud")
     table.add_row("threshold", f"{snapshot.router.threshold:.3f}")

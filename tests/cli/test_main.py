@@ -27,7 +27,7 @@ from proxy.cli.routing import _time_decision
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
 from proxy.record import CallRecord, Ending, Reason, Target
 from proxy.routing import Router, Scorer
-from proxy.server.listening import check_address
+from proxy.server.listening import check_address, host_to_open
 from proxy.storage.migrations import MIGRATIONS, NEWEST
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
@@ -621,6 +621,27 @@ async def test_the_start_shows_the_database_without_its_password(
     log = (tmp_path / "proxy.log").read_text()
     assert f"postgresql://{address.username}:***@" in log.replace("\n", "")
     assert "geheim" not in log
+
+
+async def test_the_start_shows_the_addresses_of_the_pages(tmp_path: Path) -> None:
+    async with FakeUpstream() as tier, Served(tmp_path, tier, tier) as proxy:
+        origin = f"http://127.0.0.1:{proxy.port}"
+        assert await proxy.stop() == 0
+    shown = [line.split() for line in (tmp_path / "proxy.log").read_text().splitlines()]
+    cells = {tuple(word for word in line if word.isascii()) for line in shown}
+    assert cells >= {
+        ("base_url", f"{origin}/v1"),
+        ("chat", f"{origin}/"),
+        ("dashboard", f"{origin}/dashboard"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("host", "opened"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.0.0.5", "10.0.0.5")],
+)
+def test_the_shown_address_can_be_opened(host: str, opened: str) -> None:
+    assert host_to_open(host) == opened
 
 
 def test_stats(db_config: Path, records: list[CallRecord]) -> None:
