@@ -332,6 +332,7 @@ class GaugeSources:
     """The current state of the proxy, read at every scrape.
 
     Attributes:
+        is_up: whether a tier can answer; None while that is not known.
         model_version: the version of the router model.
         threshold: used for requests that do not set their own.
         reduction: how far the budget has lowered the threshold.
@@ -342,7 +343,7 @@ class GaugeSources:
         quality: answer quality as metric families; empty while it is unknown.
     """
 
-    is_up: Callable[[Target], bool]
+    is_up: Callable[[Target], bool | None]
     in_flight: Callable[[Target], int]
     waiting: Callable[[Target], int]
     database_is_up: Callable[[], bool]
@@ -368,11 +369,12 @@ class _GaugeCollector(Collector):
             return
         up = GaugeMetricFamily(
             "router_upstream_up",
-            "1 if the last call to the tier succeeded, 0 otherwise.",
+            "1 if the tier can answer, 0 if it cannot; absent until that is known.",
             labels=["target"],
         )
         for target in Target:
-            up.add_metric([target], now.is_up(target))
+            if (is_up := now.is_up(target)) is not None:
+                up.add_metric([target], is_up)
         yield up
         for name, about, value in (
             ("router_database_up", "1 if the database can be written.", now.database_is_up()),

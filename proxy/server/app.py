@@ -73,8 +73,8 @@ class Intervals:
 
     Attributes:
         refresh_capabilities: of the local tier's model catalog; models change while the proxy runs.
-        probe: of unhealthy tiers, more often than the circuit breaker's trial requests; and of the
-            loaded models, which a local server unloads after a while.
+        probe: of tiers whose last request failed, more often than the circuit breaker's trial
+            requests; and of the loaded models, which a local server unloads after a while.
         watch: of the configuration's files.
         quality: of the judges' grades.
         drift: of the comparison with the router model's reference.
@@ -388,7 +388,7 @@ class Proxy:
 
     def _gauge_sources(self) -> GaugeSources:
         return GaugeSources(
-            is_up=lambda target: self._tier(target).is_up(),
+            is_up=lambda target: self._tier(target).up,
             in_flight=self.reloader.count_in_flight,
             waiting=lambda target: self._tier(target).queued,
             database_is_up=lambda: self.store.healthy,
@@ -416,12 +416,11 @@ class Proxy:
         await self._tier(Target.LOCAL).refresh()
 
     async def _probe(self) -> None:
-        for target in Target:
-            await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).catalog.is_stale:
-            await self._refresh_catalog()
-        else:
-            await self._tier(Target.LOCAL).refresh_running()
+        await asyncio.gather(*(self._tier(target).probe_unhealthy() for target in Target))
+
+    async def _refresh_models(self) -> None:
+        local = self._tier(Target.LOCAL)
+        await (local.refresh() if local.catalog.is_stale else local.refresh_running())
 
     async def _refresh_gauges(self) -> None:
         self.metrics.refresh()
@@ -437,6 +436,8 @@ class Proxy:
             )
         )
         start(every(seconds.probe, self._probe, name="probing the tiers", at_once=False))
+        refresh = self._refresh_models
+        start(every(seconds.probe, refresh, name="reading the loaded models", at_once=False))
         start(every(seconds.quality, self.quality_monitor.read, name="reading answer quality"))
         start(every(seconds.drift, self.drift_monitor.read, name="measuring drift"))
         start(

@@ -270,6 +270,12 @@ def test_rejected_request_has_no_score_and_no_decision_time() -> None:
     assert value(metrics, "router_overhead_seconds_count") == 1
 
 
+def test_an_unknown_state_of_a_tier_is_no_sample() -> None:
+    metrics = make_metrics(is_up=lambda target: None if target is Target.CLOUD else False)
+    assert value(metrics, "router_upstream_up", target="local") == 0
+    assert b'router_upstream_up{target="cloud"}' not in metrics.expose()
+
+
 def test_gauges_are_read_at_each_scrape() -> None:
     now = {"in_flight": 2, "threshold": 0.5}
     metrics = make_metrics(
