@@ -59,12 +59,14 @@ def routes(
     *,
     judge: Callable[[], Judge | None],
     body_seconds: float,
+    is_demo: bool = False,
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
     Args:
         judge: the running judge, if there is one.
         body_seconds: how long a client may take to send a body.
+        is_demo: whether stand-in models answer.
     """
 
     @get("/v1/models", name="models")
@@ -128,6 +130,7 @@ def routes(
             | {
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
+                "is_demo": is_demo,
             }
         )
 
