@@ -5,6 +5,7 @@ cached, because `.labels()` costs more than the count itself. With several worke
 into its own file, and the worker that is scraped sums them (prometheus_client's multiprocess mode).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -369,12 +370,12 @@ class _GaugeCollector(Collector):
             return
         up = GaugeMetricFamily(
             "router_upstream_up",
-            "1 if the tier can answer, 0 if it cannot; absent until that is known.",
+            "1 if the tier can answer, 0 if it cannot, NaN while that is not known.",
             labels=["target"],
         )
         for target in Target:
-            if (is_up := now.is_up(target)) is not None:
-                up.add_metric([target], is_up)
+            is_up = now.is_up(target)
+            up.add_metric([target], math.nan if is_up is None else is_up)  # NaN fires no alert
         yield up
         for name, about, value in (
             ("router_database_up", "1 if the database can be written.", now.database_is_up()),

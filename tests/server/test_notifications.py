@@ -285,7 +285,7 @@ async def test_requests_do_not_wait_for_a_webhook_that_hangs(
     proxy = await start(
         {
             "notifications": {"webhook_url": hook.url},
-            "budget": {"cloud_usd_per_day": 0.000001, "pacing": False, "when_spent": "local"},
+            "budget": {"cloud_usd_per_day": 0.001, "pacing": False, "when_spent": "local"},
             "upstreams": {"cloud": {"price": {"input": 1000, "output": 1000}}},
         },
         probe_seconds=0.05,

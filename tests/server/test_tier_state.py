@@ -1,6 +1,7 @@
 """The state of the tiers in /metrics and /api/status follows the servers, not the last request."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -52,8 +53,9 @@ async def test_a_cloud_that_fails_and_is_gone_is_down_until_it_answers(
     await until_up(proxy, "cloud", True)
 
 
-async def test_an_unknown_state_is_no_metric(start: StartProxy) -> None:
+async def test_an_unknown_state_is_neither_up_nor_down(start: StartProxy) -> None:
     proxy = await start(probe_seconds=60.0)
     samples = await proxy.scrape()
-    assert samples.by_labels("router_upstream_up").keys() == {("local",)}
+    assert samples("router_upstream_up", target="local") == 1
+    assert math.isnan(samples("router_upstream_up", target="cloud"))
     assert (await tiers_of(proxy))["cloud"]["is_up"] is None
