@@ -4,14 +4,17 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from fakes import PATIENCE_SECONDS, End, FakeUpstream, Gate, silent_address, whole
 from live import StartProxy, config_fields
+from proxy.cli.main import main
 from proxy.config import Config, Secret, load_config
 from proxy.record import Target, key_hash
 from proxy.server.notifications import DOWN_SECONDS, Notifier
@@ -295,3 +298,16 @@ async def test_requests_do_not_wait_for_a_webhook_that_hangs(
         await gate.reached()
     assert (await proxy.chat(model="local")).status_code == 200
     assert hook.call.json["event"] == "budget_spent"
+
+
+async def test_the_command_sends_a_test_message(tmp_path: Path, config: Config, hook: Hook) -> None:
+    run = partial(
+        CliRunner().invoke, main, ["notify", "--test", "--config", str(tmp_path / "config.yaml")]
+    )
+    done = await asyncio.to_thread(run)
+    assert (done.exit_code, done.output) == (0, "the webhook accepted the test message\n")
+    assert hook.call.json["event"] == "test"
+    hook.answer = whole(b"", status=404)
+    refused = await asyncio.to_thread(run)
+    assert refused.exit_code == 1
+    assert refused.output == "Error: the webhook answered 404\n"
