@@ -486,8 +486,8 @@ class DailyKeyTotals(peewee.Model):
 
 TABLES: Final = (
     Request, Body, Judgement, Sample, Preference, Choice, Expense, Response, Feedback, Job,
-    LearningStep, StoredApiKey, AuditEntry, TokenBucket, Lease, HourlyTotals, HourlyHistogram,
-    DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
+    LearningStep, StoredApiKey, AuditEntry, Notification, TokenBucket, Lease, HourlyTotals,
+    HourlyHistogram, DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
 )  # fmt: skip
 
 
