@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -517,6 +517,16 @@ class LoggingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     requests: Literal["all", "failed", "none"] = "none"
 
 
+NotificationEvent = Literal["tier_down", "tier_up", "budget_80", "budget_spent"]
+
+
+class NotificationsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Messages about the proxy's state, to the webhook of a chat or of a pager."""
+
+    webhook_url: Secret | None = None
+    events: tuple[NotificationEvent, ...] = get_args(NotificationEvent)
+
+
 _SECOND_LOOK_SLOTS: Final = 2
 
 
@@ -532,6 +542,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     judge: JudgeConfig = JudgeConfig()
     storage: StorageConfig = StorageConfig()
     logging: LoggingConfig = LoggingConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     experiments: ExperimentsConfig = ExperimentsConfig()
     pricing: Name | None = PRICING_FILE
 
@@ -567,6 +578,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         yield from self._corrected_urls()
         yield from self._late_timeouts()
         yield from self._unencrypted_keys()
+        webhook = self.notifications.webhook_url
+        if webhook and _is_plain_http(webhook.reveal()):
+            yield (
+                "notifications.webhook_url: is called unencrypted on another machine; use an https "
+                "URL"
+            )
         keys = self.server.api_keys
         if keys and not any(len(keys) == 1 if key.admin is None else key.admin for key in keys):
             yield "server.api_keys: the dashboard needs a key with `admin: true`"
@@ -822,7 +839,19 @@ def _check_meaning(config: Config, document: "_Document") -> None:
         )
     if (problem := config.storage.url.problem()) is not None:
         raise document.error("storage.url", problem)
+    webhook = config.notifications.webhook_url
+    if webhook and (problem := _webhook_problem(webhook.reveal())):
+        raise document.error("notifications.webhook_url", problem)
     _check_rules(config, document)
+
+
+def _webhook_problem(url: str) -> str | None:
+    """What is wrong with a webhook's address, without any part of it."""
+    if "@" in url.partition("?")[0]:
+        return "a user name and password in the URL are not supported"
+    if not url.isascii() or not is_base_url(url):
+        return "is not a URL such as https://hooks.example.org/services/T0/B0/TOKEN"
+    return None
 
 
 def _is_own_address(url: str, server: ServerConfig) -> bool:

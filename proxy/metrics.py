@@ -5,6 +5,7 @@ cached, because `.labels()` costs more than the count itself. With several worke
 into its own file, and the worker that is scraped sums them (prometheus_client's multiprocess mode).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -368,6 +369,7 @@ class GaugeSources:
     """The current state of the proxy, read at every scrape.
 
     Attributes:
+        is_up: whether a tier can answer; None while that is not known.
         model_version: the version of the router model.
         threshold: used for requests that do not set their own.
         reduction: how far the budget has lowered the threshold.
@@ -378,7 +380,7 @@ class GaugeSources:
         quality: answer quality as metric families; empty while it is unknown.
     """
 
-    is_up: Callable[[Target], bool]
+    is_up: Callable[[Target], bool | None]
     in_flight: Callable[[Target], int]
     waiting: Callable[[Target], int]
     database_is_up: Callable[[], bool]
@@ -404,11 +406,12 @@ class _GaugeCollector(Collector):
             return
         up = GaugeMetricFamily(
             "router_upstream_up",
-            "1 if the last call to the tier succeeded, 0 otherwise.",
+            "1 if the tier can answer, 0 if it cannot, NaN while that is not known.",
             labels=["target"],
         )
         for target in Target:
-            up.add_metric([target], now.is_up(target))
+            is_up = now.is_up(target)
+            up.add_metric([target], math.nan if is_up is None else is_up)  # NaN fires no alert
         yield up
         for name, about, value in (
             ("router_database_up", "1 if the database can be written.", now.database_is_up()),

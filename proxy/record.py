@@ -264,7 +264,7 @@ class CallRecord:
             headers.append(
                 (
                     b"x-router-fallback",
-                    f"{self.fallback_from}→{self.target}:{self.fallback_why}".encode(),
+                    _header_value(f"{self.fallback_from}->{self.target}:{self.fallback_why}"),
                 )
             )
         if self.adapted:

@@ -16,7 +16,7 @@ from proxy.budget.pricing import (
     unpriced_warning,
 )
 from proxy.budget.reservations import NO_RESERVATION, Reservations
-from proxy.budget.spending_limits import Reservation
+from proxy.budget.spending_limits import Reservation, SpendingLimits
 from proxy.budget.token_counter import Correction, TokenCounter
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Prices",
     "Reservation",
     "Reservations",
+    "SpendingLimits",
     "TokenCounter",
     "convert_models",
     "estimate_output",

@@ -127,6 +127,10 @@ class SpendingLimits:
         """The cloud cost in USD since midnight UTC, of all callers and processes."""
         return self._today(_GLOBAL).spent_usd
 
+    def spent_by_key(self, key_hash: str) -> float:
+        """The same, of the API key with this hash."""
+        return self._today(key_hash).spent_usd
+
     def record_cost(self, record: CallRecord) -> None:
         """Count the cloud cost of a finished request."""
         usd = record.budget_usd

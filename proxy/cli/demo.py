@@ -75,7 +75,8 @@ def run_demo(config: Config) -> None:
         upstreams = msgspec.structs.replace(
             config.upstreams, local=tiers[Target.LOCAL], cloud=tiers[Target.CLOUD]
         )
-        server = Server(Proxy(msgspec.structs.replace(config, upstreams=upstreams)))
+        demo = msgspec.structs.replace(config, upstreams=upstreams)
+        server = Server(Proxy(demo, is_demo=bool(stand_ins)))
         for stand_in in stand_ins.values():
             stand_in.watch(server.stop)
         server.run()

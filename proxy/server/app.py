@@ -44,9 +44,11 @@ from proxy.server.background import BackgroundTasks, every
 from proxy.server.learning import STEP_COMMAND, LearningMonitor
 from proxy.server.models import LoadedModels, ModelLoader, build_router, build_shadow_router
 from proxy.server.monitors import BudgetMonitor, DriftMonitor, QualityMonitor
+from proxy.server.notifications import Notifier
 from proxy.server.reload import Reloader
 from proxy.server.workers import METRICS_VARIABLE
 from proxy.storage import (
+    Notices,
     RequestQueries,
     SharedLimits,
     Store,
@@ -73,8 +75,8 @@ class Intervals:
 
     Attributes:
         refresh_capabilities: of the local tier's model catalog; models change while the proxy runs.
-        probe: of unhealthy tiers, more often than the circuit breaker's trial requests; and of the
-            loaded models, which a local server unloads after a while.
+        probe: of tiers whose last request failed, more often than the circuit breaker's trial
+            requests; and of the loaded models, which a local server unloads after a while.
         watch: of the configuration's files.
         quality: of the judges' grades.
         drift: of the comparison with the router model's reference.
@@ -198,6 +200,7 @@ class Proxy:
         body_limits: the minimum rate of a request body.
         command: starts a command of the training pipeline.
         learning_command: makes a step of self-calibration.
+        is_demo: whether stand-in models answer, which the pages say. No configuration sets it.
     """
 
     def __init__(
@@ -214,8 +217,10 @@ class Proxy:
         body_limits: BodyLimits | None = None,
         command: Sequence[str] = PIPELINE,
         learning_command: Sequence[str] = STEP_COMMAND,
+        is_demo: bool = False,
     ) -> None:
         self._path = path
+        self._is_demo = is_demo
         self._open_transport = transport
         self._load_seconds = load_seconds
         self._intervals = intervals or Intervals()
@@ -276,6 +281,12 @@ class Proxy:
         self.drift_monitor = DriftMonitor(
             self.requests, manifest=lambda: self.reloader.models.router.manifest
         )
+        self._notifier = Notifier(
+            Notices(self.store.database),
+            config=lambda: self.config,
+            tier=self._tier,
+            spending=self._limits.spending,
+        )
         self._planner: tuple[Snapshot, Planner] | None = None
         self._jobs = Jobs(self.store.database, prefix=command)
         self.metrics.watch(self._gauge_sources())
@@ -297,6 +308,7 @@ class Proxy:
                     self.metrics,
                     judge=lambda: self._judging.judge,
                     body_seconds=body_limits.small_body_seconds,
+                    is_demo=self._is_demo,
                 ),
                 *dashboard_api.routes(
                     self.gateway,
@@ -305,7 +317,11 @@ class Proxy:
                     drift=lambda: self.drift_monitor.drift,
                     learning=self._learning_records,
                 ),
-                *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),
+                *pages.routes(
+                    self.gateway,
+                    body_seconds=body_limits.small_body_seconds,
+                    is_demo=self._is_demo,
+                ),
                 *experiments_api.routes(
                     self.gateway,
                     self._jobs,
@@ -388,7 +404,7 @@ class Proxy:
 
     def _gauge_sources(self) -> GaugeSources:
         return GaugeSources(
-            is_up=lambda target: self._tier(target).is_up(),
+            is_up=lambda target: self._tier(target).up,
             in_flight=self.reloader.count_in_flight,
             waiting=lambda target: self._tier(target).queued,
             database_is_up=lambda: self.store.healthy,
@@ -416,12 +432,11 @@ class Proxy:
         await self._tier(Target.LOCAL).refresh()
 
     async def _probe(self) -> None:
-        for target in Target:
-            await self._tier(target).probe_unhealthy()
-        if self._tier(Target.LOCAL).catalog.is_stale:
-            await self._refresh_catalog()
-        else:
-            await self._tier(Target.LOCAL).refresh_running()
+        await asyncio.gather(*(self._tier(target).probe_unhealthy() for target in Target))
+
+    async def _refresh_models(self) -> None:
+        local = self._tier(Target.LOCAL)
+        await (local.refresh() if local.catalog.is_stale else local.refresh_running())
 
     async def _refresh_gauges(self) -> None:
         self.metrics.refresh()
@@ -437,6 +452,8 @@ class Proxy:
             )
         )
         start(every(seconds.probe, self._probe, name="probing the tiers", at_once=False))
+        refresh = self._refresh_models
+        start(every(seconds.probe, refresh, name="reading the loaded models", at_once=False))
         start(every(seconds.quality, self.quality_monitor.read, name="reading answer quality"))
         start(every(seconds.drift, self.drift_monitor.read, name="measuring drift"))
         start(
@@ -455,6 +472,8 @@ class Proxy:
                 max_share=BUDGET_READ_SHARE,
             )
         )
+        start(self._notifier.deliver())
+        start(every(seconds.probe, self._notifier.check, name="notifying", at_once=False))
         if METRICS_VARIABLE in os.environ:
             start(every(seconds.refresh, self._refresh_gauges, name="writing gauges"))
         if self._path is not None:

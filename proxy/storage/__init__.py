@@ -18,6 +18,7 @@ from proxy.storage.lookups import NotedAnswer, StoredResponse
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
+from proxy.storage.notices import PAUSE_SECONDS, Notices
 from proxy.storage.queries import (
     Dimension,
     Group,
@@ -37,12 +38,14 @@ __all__ = [
     "FAILURES",
     "MINUTE_SECONDS",
     "NEWEST",
+    "PAUSE_SECONDS",
     "Dimension",
     "Group",
     "HourlySpend",
     "Maintenance",
     "MeritBucket",
     "NotedAnswer",
+    "Notices",
     "Quantiles",
     "Queries",
     "RequestLog",

@@ -347,6 +347,9 @@ def _pages(database: peewee.Database) -> None:
             id {serial}, created_at DOUBLE PRECISION NOT NULL, actor TEXT,
             action TEXT NOT NULL, subject TEXT NOT NULL, details TEXT)""",
         "CREATE INDEX audit_log_created_at ON audit_log (created_at)",
+        """CREATE TABLE notifications (
+            name TEXT NOT NULL PRIMARY KEY, is_active BOOLEAN NOT NULL,
+            claimed_at DOUBLE PRECISION NOT NULL)""",
         *(
             f"""CREATE TABLE {table} (
             {begins} BIGINT NOT NULL, key_hash TEXT NOT NULL, target TEXT NOT NULL,

@@ -332,6 +332,20 @@ class AuditEntry(peewee.Model):
         table_name = "audit_log"
 
 
+class Notification(peewee.Model):
+    """What was last notified of, so that one of several processes does it.
+
+    `name` is an event and its subject; of an outage `is_active` says whether it goes on.
+    """
+
+    name = peewee.TextField(primary_key=True)
+    is_active = peewee.BooleanField()
+    claimed_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "notifications"
+
+
 class TokenBucket(peewee.Model):
     """The token bucket of an API key, shared by all processes: when it is full again."""
 
@@ -472,8 +486,8 @@ class DailyKeyTotals(peewee.Model):
 
 TABLES: Final = (
     Request, Body, Judgement, Sample, Preference, Choice, Expense, Response, Feedback, Job,
-    LearningStep, StoredApiKey, AuditEntry, TokenBucket, Lease, HourlyTotals, HourlyHistogram,
-    DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
+    LearningStep, StoredApiKey, AuditEntry, Notification, TokenBucket, Lease, HourlyTotals,
+    HourlyHistogram, DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from proxy.upstream.capabilities import (
     detect_capabilities,
 )
 from proxy.upstream.environment import environment_proxy
+from proxy.upstream.health import Look, LookResult
 from proxy.upstream.response import TRANSPORT_ERRORS, decode_body, describe_error
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class ModelCatalog:
     Args:
         name: of the tier, for logs.
         headers: of each request, with the tier's credentials.
+        on_look: called with a base URL and what a request for its model list has shown.
         max_bytes: the size limit of a response, decompressed.
         clock: monotonic seconds.
 
@@ -63,6 +65,7 @@ class ModelCatalog:
         *,
         transport: httpx2.AsyncBaseTransport,
         headers: list[tuple[bytes, bytes]],
+        on_look: Callable[[str, Look], None] = lambda base_url, look: None,
         max_bytes: int = MAX_PROBE_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,13 +75,13 @@ class ModelCatalog:
         self.capabilities = configured_capabilities(config)
         self.is_stale = True
         self.problem: str | None = None
-        self.list_problem: str | None = None
         self._other_capabilities: dict[str, Capabilities] = {}  # of models that are not configured
         self._failures = 0
         self._name = name
         self._config = config
         self._transport = transport
         self._headers = headers
+        self._on_look = on_look
         self._clock = clock
         self._max_bytes = max_bytes
         self._list_lock = asyncio.Lock()
@@ -184,23 +187,29 @@ class ModelCatalog:
         bodies = await asyncio.gather(*map(self._fetch_models_of, self._config.base_urls))
         return next((body for body in bodies if body is not None), None)
 
-    async def is_reachable(self, base_url: str) -> bool:
-        """Whether a replica lists its models."""
-        return await self._fetch_models_of(base_url) is not None
-
-    async def is_running(self, base_url: str) -> bool:
-        """Whether a replica answers at all. A server without a model list runs, too."""
-        response = await self.send("GET", join_url(base_url, "/models"))
-        return response is not None and response[0] < 500
+    async def look(self, base_url: str) -> Look:
+        """Request the model list of a replica, to see whether it answers."""
+        return (await self._look(base_url))[0]
 
     async def _fetch_models_of(self, base_url: str) -> bytes | None:
-        response = await self.send("GET", join_url(base_url, "/models"))
-        # Login pages and other servers also answer with success.
-        if response is None or response[0] != 200 or view_models(response[1]) is None:
-            self.list_problem = _why_no_list(base_url, response)
-            return None
-        self.list_problem = None
-        return response[1]
+        return (await self._look(base_url))[1]
+
+    async def _look(self, base_url: str) -> tuple[Look, bytes | None]:
+        """A look at a replica, and its list of models if it is one."""
+        body = None
+        try:
+            status, received = await self._request("GET", join_url(base_url, "/models"))
+        except (TimeoutError, httpx2.TimeoutException):
+            look = Look(LookResult.SILENT, f"it does not answer in time{_way_to(base_url)}")
+        except TRANSPORT_ERRORS:
+            look = Look(LookResult.UNREACHABLE, f"it cannot be reached{_way_to(base_url)}")
+        else:
+            # Login pages and other servers also answer with success.
+            is_list = status == 200 and view_models(received) is not None
+            body = received if is_list else None
+            look = _judge_answer(status, is_list=is_list, way=_way_to(base_url))
+        self._on_look(base_url, look)
+        return look, body
 
     async def fetch(self, method: str, url: str, body: bytes = b"") -> bytes | None:
         """The body of a successful response; None for every other result."""
@@ -220,6 +229,16 @@ class ModelCatalog:
         self, method: str, url: str, body: bytes = b"", *, seconds: float = PROBE_SECONDS
     ) -> tuple[int, bytes] | None:
         """The status and the body of a response; None without one in time."""
+        try:
+            return await self._request(method, url, body, seconds=seconds)
+        except (TimeoutError, *TRANSPORT_ERRORS) as error:
+            logger.debug("%s upstream %s: %s", self._name, url, describe_error(error))
+            return None
+
+    async def _request(
+        self, method: str, url: str, body: bytes = b"", *, seconds: float = PROBE_SECONDS
+    ) -> tuple[int, bytes]:
+        """As `send`. Raises TimeoutError, and TRANSPORT_ERRORS."""
         request = httpx2.Request(
             method,
             url,
@@ -227,16 +246,12 @@ class ModelCatalog:
             content=body or None,
             extensions={"timeout": {"connect": self._config.timeouts.connect}},
         )
-        try:
-            async with asyncio.timeout(seconds):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    body = await self._read(response)
-                finally:
-                    await response.aclose()
-        except (TimeoutError, *TRANSPORT_ERRORS) as error:
-            logger.debug("%s upstream %s: %s", self._name, url, describe_error(error))
-            return None
+        async with asyncio.timeout(seconds):
+            response = await self._transport.handle_async_request(request)
+            try:
+                body = await self._read(response)
+            finally:
+                await response.aclose()
         return response.status_code, body
 
     async def _read(self, response: httpx2.Response) -> bytes:
@@ -267,21 +282,33 @@ def _missing_model(model: str, names: Collection[str], server: Capabilities) -> 
     return f"it does not list the model {model}; it lists {listed}{more}"
 
 
-def _why_no_list(base_url: str, response: tuple[int, bytes] | None) -> str:
-    """Why a server gave no list of its models. Addresses are not named: anybody may read this."""
+def _way_to(base_url: str) -> str:
+    """That a server is asked through a proxy. Addresses are not named: anybody may read this."""
     try:
-        way = " through the proxy of the environment" if environment_proxy(base_url) else ""
+        return " through the proxy of the environment" if environment_proxy(base_url) else ""
     except ConfigError:  # a variable was changed; the transport is open already
-        way = ""
-    match response:
-        case None:
-            return f"it cannot be reached{way}"
-        case (401 | 403 | 407 as status, _):
-            return f"it refuses the credentials{way}: status {status}"
-        case (200, _):
-            return f"it has no list of models{way}, but answers with something else"
-        case (status, _):
-            return f"it has no list of models{way}: status {status}"
+        return ""
+
+
+def _judge_answer(status: int, *, is_list: bool, way: str) -> Look:
+    """What the answer to a request for the model list shows."""
+    match status:
+        case 200 if is_list:
+            return Look(LookResult.LISTED)
+        case 200:
+            return Look(
+                LookResult.OTHER,
+                f"it has no list of models{way}, but answers with something else",
+            )
+        case 401 | 403 | 407:
+            return Look(LookResult.REFUSED, f"it refuses the credentials{way}: status {status}")
+        case 429:
+            return Look(LookResult.LIMITED)
+        case 404 | 405 | 501:
+            result = LookResult.NO_LIST
+        case _:
+            result = LookResult.BROKEN if status >= 500 else LookResult.OTHER
+    return Look(result, f"it has no list of models{way}: status {status}")
 
 
 class _NativeApi:

@@ -37,6 +37,7 @@ from proxy.upstream.catalog import ModelCatalog
 from proxy.upstream.circuit_breaker import CircuitBreaker
 from proxy.upstream.concurrency import ConcurrencyLimiter, QueueFull
 from proxy.upstream.headers import Headers, headers_for_upstream, headers_of_body
+from proxy.upstream.health import NOT_RUNNING, Look, LookResult, ReplicaHealth
 from proxy.upstream.http1 import Address, Delivery, Http1Transport
 from proxy.upstream.learned import Learned
 from proxy.upstream.response import (
@@ -49,6 +50,13 @@ from proxy.upstream.response import (
 from proxy.upstream.running_models import LOAD_SECONDS, RunningModels
 
 logger = logging.getLogger(__name__)
+
+# How long a replica without other evidence is not looked at. An outage of the local tier must be
+# known within half a minute; a cloud is somebody else's.
+LOCAL_LOOK_SECONDS: Final = 15.0
+CLOUD_LOOK_SECONDS: Final = 60.0
+
+_REFUSED: Final = (401, 403, 407)  # the credentials
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
 _MAX_MODELS: Final = 64  # whose settings are cached; clients may name any model
@@ -66,17 +74,18 @@ class _NoConnection(UpstreamUnreachable):
 
 
 class Replica:
-    """One base URL of a tier: its requests in flight, its circuit breaker and its loaded models."""
+    """One base URL of a tier: its requests in flight, its health and its loaded models."""
 
     __slots__ = (
-        "_addresses", "base_url", "breaker", "in_flight", "models", "native_url", "trial",
+        "_addresses", "base_url", "breaker", "health", "in_flight", "models", "native_url", "trial",
     )  # fmt: skip
 
-    def __init__(self, base_url: str, models: RunningModels) -> None:
+    def __init__(self, base_url: str, models: RunningModels, health: ReplicaHealth) -> None:
         self.base_url = base_url
         self.native_url = without_version(base_url)
         self.in_flight = 0
         self.breaker = CircuitBreaker()
+        self.health = health
         self.models = models
         self.trial: asyncio.Task[None] | None = None  # the proxy's own request after a timeout
         self._addresses: dict[tuple[str, bool], Address] = {}
@@ -87,6 +96,11 @@ class Replica:
         """
         is_cold = model is not None and self.models.is_cold(model)
         return is_cold, self.breaker.failures > 0, self.in_flight
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the proxy's own request is under way."""
+        return self.trial is not None and not self.trial.done()
 
     def start_request(self, now: float) -> None:
         self.in_flight += 1
@@ -111,6 +125,13 @@ class Upstream:
         makes_trials: whether the proxy itself sends the trial request after a timeout, so that no
             client waits for it. Its answer costs nothing at a local tier.
         load_seconds: the time limit of a trial, and of loading a model.
+        look_seconds: how long a replica without other evidence is not looked at.
+        clock: monotonic seconds.
+        calendar: UNIX seconds.
+
+    Attributes:
+        up: whether a replica can answer; None while that is not known.
+        since: when `up` became what it is, in UNIX seconds.
     """
 
     def __init__(
@@ -121,15 +142,19 @@ class Upstream:
         transport: httpx2.AsyncBaseTransport,
         makes_trials: bool = False,
         load_seconds: float = LOAD_SECONDS,
+        look_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.config = config
         self._makes_trials = makes_trials
         self._load_seconds = load_seconds
         self._clock = clock
+        self._calendar = calendar
         self.model = config.model
         self.up: bool | None = None
+        self.since = calendar()
         self._transport = transport
         self._deadlines = Deadlines()
         self._settings_of = lru_cache(_MAX_MODELS)(config.settings_of)
@@ -142,13 +167,21 @@ class Upstream:
         self._base_headers: list[tuple[bytes, bytes]] = [(b"accept-encoding", b"identity"), *own]
         self._json_headers = [(b"content-type", b"application/json"), *self._base_headers]
         self.catalog = ModelCatalog(
-            name, config, transport=transport, headers=self._json_headers, clock=clock
+            name,
+            config,
+            transport=transport,
+            headers=self._json_headers,
+            on_look=self._record_look,
+            clock=clock,
         )
+        if look_seconds is None:
+            look_seconds = LOCAL_LOOK_SECONDS if makes_trials else CLOUD_LOOK_SECONDS
         send = self.catalog.send
         self._replicas = [
             Replica(
                 url,
                 RunningModels(name, url, send=send, load_seconds=load_seconds, clock=clock),
+                ReplicaHealth(may_lack_list=not makes_trials, look_seconds=look_seconds),
             )
             for url in config.base_urls
         ]
@@ -164,7 +197,7 @@ class Upstream:
         return ", ".join(replica.base_url for replica in self._replicas)
 
     def is_up(self) -> bool:
-        """Whether the last request or probe succeeded."""
+        """Whether a replica is known to answer."""
         return bool(self.up)
 
     def settings_of(self, model: str) -> ModelSettings:
@@ -201,11 +234,17 @@ class Upstream:
         With the remedy, if the server does not list the configured model.
         """
         if not self.up:
-            return self.catalog.list_problem
-        if self.catalog.problem is not None:
+            found = (replica.health.problem for replica in self._replicas)
+            if (problem := next(filter(None, found), None)) is not None:
+                return problem
+        elif self.catalog.problem is not None:
             return self.catalog.problem
         if all(replica.breaker.needs_answer for replica in self._replicas):
             return "no request has been answered since a timeout"
+        if not self.up:
+            now = self._clock()
+            is_tripped = all(replica.breaker.is_open(now) for replica in self._replicas)
+            return "too many requests failed" if is_tripped else None
         if all(replica.models.is_loading(self.model) for replica in self._replicas):
             return f"it is loading the model {self.model}"
         return None
@@ -396,13 +435,20 @@ class Upstream:
         return not breaker.is_open(now)
 
     def record_result(
-        self, replica: Replica, *, failed: bool, client: str | None = None, is_proof: bool = False
+        self,
+        replica: Replica,
+        *,
+        failed: bool,
+        client: str | None = None,
+        is_proof: bool = False,
+        status: int = 0,
     ) -> None:
-        """Record the result of a request to a replica, or of a probe.
+        """Record the result of a request to a replica.
 
         Args:
             client: as for `open`.
             is_proof: no client can have caused the failure.
+            status: of the answer.
         """
         now = self._clock()
         if replica.breaker.record(now, failed=failed, client=client, is_proof=is_proof):
@@ -411,17 +457,49 @@ class Upstream:
             )
         if failed:
             self.catalog.mark_stale()
-        self.up = any(not other.breaker.failures for other in self._replicas)
+            replica.health.record_failure(is_proof=is_proof)
+        elif status in _REFUSED:
+            replica.health.record_refusal()
+        else:
+            replica.health.record_answer(now)
+        self._update_state(now)
+
+    def _record_look(self, base_url: str, look: Look) -> None:
+        now = self._clock()
+        for replica in self._replicas:
+            if replica.base_url == base_url:
+                is_busy = replica.in_flight > 0 or replica.is_tried
+                replica.health.record_look(look, now, is_busy=is_busy)
+        self._update_state(now)
+
+    def _update_state(self, now: float) -> None:
+        """Set `up`: true if any replica is up, unknown if that is not known of one."""
+        states = {self._is_replica_up(replica, now) for replica in self._replicas}
+        up = True if True in states else None if None in states else False
+        if up is self.up:
+            return
+        was_up, self.up, self.since = self.up, up, self._calendar()
+        if up is False:
+            logger.warning("%s upstream %s: down: %s", self.name, self.address, self.problem)
+        elif was_up is False:
+            logger.info("%s upstream %s: up again", self.name, self.address)
+
+    def _is_replica_up(self, replica: Replica, now: float) -> bool | None:
+        """Whether it answers. One that gets no requests does not, whatever a look has shown."""
+        if replica.breaker.is_open(now) or (self._makes_trials and replica.breaker.needs_answer):
+            return False
+        return replica.health.up
 
     def _doubt(self, replica: Replica) -> None:
         """After a timeout: from now on only an answer proves that the replica answers."""
         replica.breaker.needs_answer = True
+        self._update_state(self._clock())
         if self._makes_trials:
             self._start_trial(replica)
 
     def _start_trial(self, replica: Replica) -> None:
         """Send the shortest request, unless one is under way. It has no slot of the tier."""
-        if replica.trial is None or replica.trial.done():
+        if not replica.is_tried:
             replica.trial = asyncio.create_task(self._try(replica))
 
     async def _try(self, replica: Replica) -> None:
@@ -433,7 +511,8 @@ class Upstream:
             return
         logger.info("%s upstream %s: it answers again", self.name, replica.base_url)
         replica.breaker.answer_trial()
-        self.up = True
+        replica.health.record_answer(self._clock())
+        self._update_state(self._clock())
 
     async def _send(
         self,
@@ -484,7 +563,9 @@ class Upstream:
             max_bytes=self.config.max_response_bytes,
             return_headers=self._return_headers,
             timeout=partial(self._time_out, replica, timeouts),
-            on_result=lambda failed: self.record_result(replica, failed=failed, client=client),
+            on_result=lambda failed: self.record_result(
+                replica, failed=failed, client=client, status=start.status
+            ),
             on_close=partial(self._release, replica, acquired_at),
         )
 
@@ -575,33 +656,40 @@ class Upstream:
         await asyncio.gather(*(replica.models.refresh() for replica in self._replicas))
 
     async def probe(self) -> bool:
-        """Request the tier's model list. Returns whether a replica answered with success."""
-        was_up, self.up = self.up, await self.catalog.list_models() is not None
-        if was_up is not self.up and not self.up:
-            logger.warning("%s upstream %s: %s", self.name, self.address, self.catalog.list_problem)
-        return self.up
+        """Request the tier's model list. Returns whether a replica is up."""
+        await self.catalog.list_models()
+        return self.is_up()
 
     async def probe_unhealthy(self) -> None:
-        """Probe replicas with an open circuit breaker; a success closes it at once.
+        """Look at the replicas whose state is in doubt, or not known any more.
 
-        A replica at which only one client's requests fail is probed, too; a failure opens it. After
-        a timeout the probe is the trial request, if the proxy makes it; else a client's request is.
+        A replica whose last request failed is looked at every time, others after `look_seconds`
+        without an answered request.
+
+        A model list closes an open circuit breaker at once. A replica at which only one client's
+        requests fail is looked at, too; a failure opens it. After a timeout the probe is the trial
+        request, if the proxy makes it; else a client's request is.
         """
-        now = self._clock()
-        for replica in self._replicas:
-            if replica.breaker.needs_answer:
-                if self._makes_trials and not replica.breaker.is_open(now):
-                    self._start_trial(replica)
-            elif replica.breaker.needs_confirmation(now):
-                if not await self.catalog.is_running(replica.base_url):
-                    self.record_result(replica, failed=True, is_proof=True)
-            elif replica.breaker.is_open(now) and await self.catalog.is_reachable(replica.base_url):
-                logger.info(
-                    "%s upstream %s: the circuit breaker is closed again",
-                    self.name,
-                    replica.base_url,
-                )
-                self.record_result(replica, failed=False)
+        await asyncio.gather(*map(self._probe_replica, self._replicas))
+        self._update_state(self._clock())  # the backoff of a breaker may be over
+
+    async def _probe_replica(self, replica: Replica) -> None:
+        now, breaker = self._clock(), replica.breaker
+        is_open, is_in_doubt = breaker.is_open(now), breaker.needs_confirmation(now)
+        if breaker.needs_answer:
+            if self._makes_trials and not is_open:
+                self._start_trial(replica)
+            is_open = is_in_doubt = False  # for the look: it proves nothing about either
+        if not (is_open or is_in_doubt or replica.health.needs_look(now)):
+            return
+        look = await self.catalog.look(replica.base_url)
+        if is_in_doubt and look.result in NOT_RUNNING:
+            self.record_result(replica, failed=True, is_proof=True)
+        elif is_open and look.result is LookResult.LISTED:
+            breaker.record(self._clock(), failed=False)
+            logger.info(
+                "%s upstream %s: the circuit breaker is closed again", self.name, replica.base_url
+            )
 
 
 class _Outgoing(NamedTuple):

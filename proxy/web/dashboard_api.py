@@ -322,12 +322,13 @@ def _money(sums: Totals) -> dict[str, Any]:
 
 
 def _tiers(snapshot: Snapshot) -> dict[str, Any]:
-    """The state of the tiers. `is_up` is null before the first call to a tier."""
+    """The state of the tiers. `is_up` is null while it is not known."""
     return {
         target.value: {
             "model": tier.model,
             "is_up": tier.up,
             "problem": tier.problem,
+            "since": tier.since,
             "in_flight": tier.count_in_flight(),
             "waiting": tier.queued,
         }

@@ -13,7 +13,7 @@ import hashlib
 import html
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -78,7 +78,7 @@ PAGES: Final = (
     Page("/dashboard", "dashboard", "Dashboard", ("dashboard",), for_admins=True),
     Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
-_LOGIN: Final = Page("/login", "login", "Log in")
+_LOGIN: Final = Page("/login", "login", "Sign in")
 
 
 class File(NamedTuple):
@@ -114,8 +114,12 @@ def read_charts() -> File:
     return read_file(path.read_bytes(), _TYPES[".js"])
 
 
-def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
-    """Render a page: its content in the shell, with escaped values for {{name}}."""
+def render(page: Page, *, is_demo: bool = False, values: Mapping[str, str] | None = None) -> bytes:
+    """Render a page: its content in the shell, with escaped values for {{name}}.
+
+    Args:
+        is_demo: whether stand-in models answer, which every page then says.
+    """
     menu = "".join(
         f'<a href="{item.path}"{" aria-current=page" if item is page else ""}'
         f"{' data-admin' if item.for_admins else ''}>{item.title}</a>"
@@ -123,6 +127,7 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
     )
     filled = (UI / "shell.html").read_text(encoding="utf-8")
     parts = {
+        "banner": (UI / "demo-banner.html").read_text(encoding="utf-8") if is_demo else "",
         "title": page.title,
         "name": page.name,
         "menu": menu,
@@ -139,17 +144,25 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
 
 
 def routes(
-    gateway: Gateway, *, body_seconds: float, guesses: LoginLimiter | None = None
+    gateway: Gateway,
+    *,
+    body_seconds: float,
+    is_demo: bool = False,
+    guesses: LoginLimiter | None = None,
 ) -> list[ControllerRouterHandler]:
     """The handlers of the pages and their files.
 
     Args:
         body_seconds: how long a client may take to send the login form.
+        is_demo: whether stand-in models answer.
         guesses: limits wrong keys at the login; by default as in production.
     """
     guesses = guesses or LoginLimiter()
     files = read_files()
-    rendered = {page: read_file(render(page), "text/html; charset=utf-8") for page in PAGES}
+    rendered = {
+        page: read_file(render(page, is_demo=is_demo), "text/html; charset=utf-8") for page in PAGES
+    }
+    login_page = partial(_login_page, is_demo=is_demo)
 
     @get([page.path for page in PAGES], name="page")
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -179,7 +192,7 @@ def routes(
         keys = gateway.snapshot.keys
         if not keys.required or keys.read_session(_headers(request)) is not None:
             return _redirect(_own_page(next))
-        return _login_page(_own_page(next))
+        return login_page(_own_page(next))
 
     @post("/login")
     async def log_in(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -190,12 +203,12 @@ def routes(
         address = request.client.host if request.client is not None else ""
         if seconds := guesses.seconds_left(address):
             error = f"Too many wrong keys. Retry in {math.ceil(seconds)} seconds."
-            return _login_page(_own_page(target), error=error, retry_seconds=seconds)
+            return login_page(_own_page(target), error=error, retry_seconds=seconds)
         try:
             session = gateway.snapshot.keys.log_in(key, _headers(request))
         except NotAuthenticated as error:
             guesses.count_wrong_guess(address)
-            return _login_page(_own_page(target), error=error.message)
+            return login_page(_own_page(target), error=error.message)
         response = _redirect(_own_page(target))
         _set_session(response, session, SESSION_SECONDS, is_secure=_is_secure(request))
         return response
@@ -210,10 +223,12 @@ def routes(
     return [show_page, show_file, ask_for_key, log_in, log_out]
 
 
-def _login_page(target: str, *, error: str = "", retry_seconds: float = 0.0) -> Response[bytes]:
+def _login_page(
+    target: str, *, is_demo: bool, error: str = "", retry_seconds: float = 0.0
+) -> Response[bytes]:
     wait = {"retry-after": str(math.ceil(retry_seconds))} if retry_seconds else {}
     return Response(
-        render(_LOGIN, values={"next": target, "error": error}),
+        render(_LOGIN, is_demo=is_demo, values={"next": target, "error": error}),
         status_code=429 if wait else 401 if error else 200,
         media_type="text/html; charset=utf-8",
         headers={

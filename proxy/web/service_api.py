@@ -59,12 +59,14 @@ def routes(
     *,
     judge: Callable[[], Judge | None],
     body_seconds: float,
+    is_demo: bool = False,
 ) -> list[ControllerRouterHandler]:
     """The handlers.
 
     Args:
         judge: the running judge, if there is one.
         body_seconds: how long a client may take to send a body.
+        is_demo: whether stand-in models answer.
     """
 
     @get("/v1/models", name="models")
@@ -128,6 +130,7 @@ def routes(
             | {
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
+                "is_demo": is_demo,
             }
         )
 
@@ -193,6 +196,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
                 "model": tier.model,
                 "is_up": tier.up,
                 "problem": tier.problem,
+                "since": tier.since,
             }
             for target, tier in snapshot.upstreams.items()
         },
@@ -226,18 +230,16 @@ async def check_parts(snapshot: Snapshot, store: Store) -> tuple[dict[str, objec
     up = await asyncio.gather(*(snapshot.upstreams[target].probe() for target in targets))
     parts: dict[str, object] = {
         "router_model": snapshot.model_version or "missing",
-        "upstreams": {
-            target.value: _tier_part(snapshot.upstreams[target], is_up=is_up)
-            for target, is_up in zip(targets, up, strict=True)
-        },
+        "upstreams": {target.value: _tier_part(snapshot.upstreams[target]) for target in targets},
         "database": "ok" if store.healthy else "failing",
     }
     return parts, any(up)
 
 
-def _tier_part(tier: Upstream, *, is_up: bool) -> dict[str, str]:
+def _tier_part(tier: Upstream) -> dict[str, object]:
     """A tier's state; with its `problem` if it cannot answer, as far as is known."""
-    part = {"status": "up" if is_up else "down", "model": tier.model}
+    status = {True: "up", False: "down", None: "unknown"}[tier.up]
+    part: dict[str, object] = {"status": status, "since": tier.since, "model": tier.model}
     if tier.problem is not None:
         part["problem"] = tier.problem
     return part

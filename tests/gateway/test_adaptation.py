@@ -134,7 +134,7 @@ async def test_a_limit_is_never_left_out(
     proxy = await start()
     response = await proxy.chat(text=HARD, max_tokens=50)
     assert (response.status_code, response.headers["x-router-target"]) == (200, "local")
-    assert response.headers["x-router-fallback"] == "cloud→local:capability"
+    assert response.headers["x-router-fallback"] == "cloud->local:capability"
     assert len(cloud.calls) == 2
 
 
@@ -158,7 +158,7 @@ async def test_fields_are_adapted_in_a_fallback(
     proxy = await start()
     response = await proxy.chat(options={"num_ctx": 4096})
     assert (response.status_code, response.headers["x-router-adapted"]) == (200, "options")
-    assert response.headers["x-router-fallback"] == "local→cloud:server_error"
+    assert response.headers["x-router-fallback"] == "local->cloud:server_error"
 
 
 async def test_fields_of_responses_are_adapted(start: StartProxy, cloud: FakeUpstream) -> None:
@@ -313,7 +313,7 @@ async def test_what_the_local_model_refuses_is_not_asked_of_it_again(
     cloud.answer = answered
     proxy = await start()
     first = await proxy.chat(stream=stream, **fields)
-    assert first.headers["x-router-fallback"].startswith("local→cloud:")
+    assert first.headers["x-router-fallback"].startswith("local->cloud:")
     second = await proxy.chat(stream=stream, **fields)
     assert (second.status_code, second.headers["x-router-target"]) == (200, "cloud")
     assert second.headers["x-router-reason"] == ("context" if name == "length" else "capability")

@@ -118,7 +118,7 @@ async def test_the_cloud_replaces_a_local_answer_that_fails_a_check(
     assert response.json()["choices"][0]["message"]["content"] == "Better."
     assert response.headers["x-router-target"] == "cloud"
     assert response.headers["x-router-reason"] == "escalated"
-    assert response.headers["x-router-fallback"] == f"local→cloud:{rule}"
+    assert response.headers["x-router-fallback"] == f"local->cloud:{rule}"
     outcome = await proxy.finish()
     row = outcome.row
     assert (row["target"], row["reason"], row["fallback_from"]) == ("cloud", "escalated", "local")
@@ -170,7 +170,7 @@ async def test_the_local_answer_is_sent_if_the_cloud_fails(
     assert response.json()["choices"][0]["message"]["content"] == "The list goes on"
     assert response.headers["x-router-target"] == "local"
     assert response.headers["x-router-reason"] == "fallback"
-    assert response.headers["x-router-fallback"] == f"cloud→local:{why}"
+    assert response.headers["x-router-fallback"] == f"cloud->local:{why}"
     row = (await proxy.finish()).row
     assert (row["target"], row["ending"], row["failed_check"]) == ("local", "ok", "cut_off")
     assert (row["fallback_from"], row["fallback_why"]) == ("cloud", why)

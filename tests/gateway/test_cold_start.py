@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
     @property
     def has_timed_out(self) -> bool:
-        return self.fallback == "local→cloud:first_token_timeout"
+        return self.fallback == "local->cloud:first_token_timeout"
 
 
 @pytest.fixture(autouse=True)

@@ -656,7 +656,7 @@ async def test_failed_tier_falls_back_to_the_other(
     assert response.status_code == 200
     assert response.content == (b"".join(events) if stream else answer_json())
     check_headers(response.headers, outcome.row)
-    assert response.headers["x-router-fallback"] == f"{tier}→{other}:{failure.code}"
+    assert response.headers["x-router-fallback"] == f"{tier}->{other}:{failure.code}"
     check_row(outcome.row, other, "ok", status=200, reason="fallback", stream=stream)
     assert outcome.row["fallback_from"] == tier
     assert request.getfixturevalue(other).call.json["model"] == MODELS[other]
@@ -765,7 +765,7 @@ async def test_unsupported_local_request_falls_back_to_the_cloud(
     proxy = await start(ONE_AT_A_TIME)
     response = await proxy.chat(stream=stream)
     assert response.status_code == 200
-    assert response.headers["x-router-fallback"] == f"local→cloud:{reason}"
+    assert response.headers["x-router-fallback"] == f"local->cloud:{reason}"
     outcome = await proxy.finish()
     assert len(local.calls) == 1
     check_row(outcome.row, "cloud", "ok", status=200, reason="fallback", stream=stream)
@@ -1112,7 +1112,7 @@ async def test_full_queue_rejects_forced_requests_and_falls_back_for_others(
     assert (forced.status_code, error["code"]) == (503, "overloaded")
     assert int(forced.headers["retry-after"]) >= 1
     routed = await proxy.chat()
-    assert routed.headers["x-router-fallback"] == "local→cloud:overloaded"
+    assert routed.headers["x-router-fallback"] == "local->cloud:overloaded"
     gate.open()
     for client in clients:
         assert b" 200 " in await client.read_until(b"\r\n")

@@ -128,7 +128,7 @@ async def test_cloud_without_completions_falls_back_to_the_local_tier(
     )
     answer = await complete(proxy, prompt=HARD)
     assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, " world")
-    assert answer.headers["x-router-fallback"] == "cloud→local:refused"
+    assert answer.headers["x-router-fallback"] == "cloud->local:refused"
     forced = await complete(proxy, model="cloud")
     assert (forced.status_code, forced.content) == (404, refused)
 

@@ -498,7 +498,7 @@ async def test_an_interrupted_local_stream_falls_back_before_its_first_line(
     proxy = await start()
     response = await proxy.client.post("/api/chat", json=chat())
     assert "".join(map(text_of, lines_of(response))) == TEXT
-    assert response.headers["x-router-fallback"].startswith("local→cloud")
+    assert response.headers["x-router-fallback"].startswith("local->cloud")
     row = (await proxy.finish()).row
     assert (row["target"], row["fallback_from"]) == ("cloud", "local")
 
@@ -542,7 +542,7 @@ async def test_what_the_local_model_refuses_goes_to_the_cloud(
     proxy = await start()
     response = await proxy.client.post("/api/chat", json=chat(think=True, stream=False))
     assert text_of(response.json()) == "Hello!"
-    assert response.headers["x-router-fallback"].startswith("local→cloud")
+    assert response.headers["x-router-fallback"].startswith("local->cloud")
     forced = await proxy.client.post("/api/chat", json=chat(model="local", think=True))
     assert forced.status_code == 400
     assert "thinking" in forced.json()["error"]
@@ -625,7 +625,7 @@ async def test_the_local_tier_answers_for_a_failed_cloud(
     cloud.answer = whole(error_json("broken"), status=500)
     proxy = await start()
     response = await proxy.client.post("/api/chat", json=chat(HARD))
-    assert response.headers["x-router-fallback"].startswith("cloud→local")
+    assert response.headers["x-router-fallback"].startswith("cloud->local")
     [call] = asked(local)
     assert response.content == b"".join(item + b"\n" for item in stream_of(call))
     await proxy.finish()

@@ -281,7 +281,7 @@ async def test_failed_tier_falls_back(proxy: LiveProxy, local: FakeUpstream) -> 
     local.answer = whole(error_json("no"), status=500)
     response = await create(proxy)
     assert response.json()["id"] == "resp_cloud"
-    assert response.headers["x-router-fallback"].startswith("local→cloud")
+    assert response.headers["x-router-fallback"].startswith("local->cloud")
 
 
 async def test_failed_response_falls_back(proxy: LiveProxy, local: FakeUpstream) -> None:

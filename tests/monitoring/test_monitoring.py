@@ -113,7 +113,18 @@ def test_every_alert_has_a_summary_and_instructions() -> None:
     for rule in RULES:
         if "alert" in rule:
             assert rule["labels"]["severity"] in ("critical", "warning")
-            assert rule["annotations"].keys() == {"summary", "description"}
+            notes = rule["annotations"]
+            assert notes.keys() == {"summary", "description", "runbook_url", "dashboard"}
+            assert notes["dashboard"].removeprefix("http://{{ $labels.instance }}") == "/dashboard"
+
+
+def test_the_runbook_of_an_alert_is_a_heading_that_exists() -> None:
+    for rule in RULES:
+        if "alert" in rule:
+            path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+            text = (CONFIGS.parent / path).read_text(encoding="utf-8")
+            assert anchor == rule["alert"].lower()
+            assert re.search(rf"^### {rule['alert']}$", text, re.MULTILINE), rule["alert"]
 
 
 @live

@@ -1,15 +1,19 @@
 """All pages: authentication, authorization, security headers, accessibility and static files."""
 
+import asyncio
 import gzip
+import re
 
 import httpx2
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from browser import check_accessible, fits_its_width
+from fakes import PATIENCE_SECONDS, FakeUpstream, whole
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
 from proxy.auth import SESSION_COOKIE
+from proxy.record import Target
 from proxy.web.pages import PAGES
 
 KEYS = {
@@ -23,7 +27,7 @@ PHONE = {"width": 390, "height": 844}
 
 async def log_in(page: Page, key: str) -> None:
     await page.get_by_label("API key").fill(key)
-    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -58,7 +62,7 @@ async def test_logout_ends_the_session(start: StartProxy, show: Show) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/", expected=("401",))
     await log_in(page, "sk-team")
-    await page.get_by_role("button", name="Log out").click()
+    await page.get_by_role("button", name="Sign out").click()
     await page.wait_for_url("**/login")
     assert await page.context.cookies() == []
     await page.goto(proxy.origin + "/")
@@ -177,6 +181,68 @@ async def test_unknown_files_are_not_served(proxy: LiveProxy, name: str) -> None
     answer = await proxy.client.get(f"/ui/{name}")
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_page_shows_the_tiers_and_follows_them(
+    start: StartProxy, show: Show, cloud: FakeUpstream, path: str
+) -> None:
+    proxy = await start(probe_seconds=0.05)
+    page = await show(proxy.origin, path, viewport=PHONE)
+    tiers = page.get_by_role("list", name="Tiers")
+    await expect(tiers.get_by_role("listitem").nth(0)).to_contain_text("Local: up since ")
+    cloud.answer = cloud.models = whole(b"{}", status=503)
+    assert (await proxy.chat(model="cloud")).status_code == 503
+    tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while tier.up is not False:
+            await proxy.client.get("/health")  # gives the proxy time
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # or 15 s later
+    cloud_item = tiers.get_by_role("listitem").nth(1)
+    await expect(cloud_item).to_have_text("Cloud down")
+    title = await cloud_item.get_attribute("title")
+    assert title is not None
+    assert re.fullmatch(
+        r"Cloud: down since \d\d:\d\d · it has no list of models: status 503", title
+    )
+    assert await fits_its_width(page)
+    await check_accessible(page)
+
+
+async def test_the_state_of_the_tiers_is_unknown_while_the_proxy_is_gone(
+    start: StartProxy, show: Show
+) -> None:
+    proxy = await start()
+    page = await show(proxy.origin, "/compare", expected=("ERR_CONNECTION_REFUSED",))
+    tiers = page.get_by_role("list", name="Tiers").get_by_role("listitem")
+    await expect(tiers.nth(0)).to_contain_text("Local: up since ")
+    await proxy.stop()
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(tiers.nth(0)).to_have_text("Local: not known")
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/login"])
+async def test_every_page_of_the_demo_says_so_until_it_is_dismissed(
+    start: StartProxy, show: Show, path: str
+) -> None:
+    proxy = await start(KEYS if path == "/login" else None, is_demo=True)
+    page = await show(proxy.origin, path, viewport=PHONE)
+    banner = page.get_by_role("complementary", name="Demo")
+    await expect(banner).to_contain_text("small stand-in models answer")
+    assert await fits_its_width(page)
+    await check_accessible(page)
+    await banner.get_by_role("button", name="Dismiss").click()
+    await expect(banner).to_be_hidden()
+    await page.reload()
+    await page.wait_for_load_state("networkidle")
+    await expect(banner).to_be_hidden()
+
+
+async def test_only_the_demo_is_one(proxy: LiveProxy, start: StartProxy) -> None:
+    assert (await proxy.client.get("/api/status")).json()["is_demo"] is False
+    assert "Demo" not in (await proxy.client.get("/")).text
+    demo = await start(is_demo=True)
+    assert (await demo.client.get("/api/status")).json()["is_demo"] is True
 
 
 async def session(proxy: LiveProxy, key: str) -> str:

@@ -1065,3 +1065,28 @@ def test_a_wrong_value_below_a_name_of_its_own_has_a_line(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as error:
         load_prices(path)
     assert str(error.value) == f"{path}:3: models.m.tiers: expected `float`, got `str`"
+
+
+def webhook(url: str) -> str:
+    return f"{TIERS}\nnotifications: {{webhook_url: '{url}'}}\n"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["hooks.example.org", "ftp://hooks.example.org/hunter2", "https://", "https://u:hunter2@hooks.example.org",
+     "https://hooks.example.org:x/hunter2", "https://höoks.example.org/hunter2"],
+)  # fmt: skip
+def test_a_webhook_is_a_url_and_a_secret(tmp_path: Path, url: str) -> None:
+    refused = rejection(tmp_path, webhook(url))
+    assert "notifications.webhook_url" in refused
+    assert "hunter2" not in refused
+
+
+def test_a_webhook_is_masked_and_may_be_empty(tmp_path: Path) -> None:
+    config = load(tmp_path, webhook("https://hooks.example.org/hunter2?token=B0"))
+    assert "hunter2" not in repr(config)
+    assert not load(tmp_path, webhook("")).notifications.webhook_url
+    plain = load(tmp_path, webhook("http://hooks.example.org/hunter2"))
+    assert any(
+        "unencrypted" in warning and "hunter2" not in warning for warning in plain.warnings()
+    )

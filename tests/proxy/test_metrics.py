@@ -1,6 +1,7 @@
 """Metrics: published names and labels, closed label sets, and the effect of a record."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -301,6 +302,12 @@ def test_rejected_request_has_no_score_and_no_decision_time() -> None:
     assert value(metrics, "router_score_count") == 0
     assert value(metrics, "router_decision_seconds_count") == 0
     assert value(metrics, "router_overhead_seconds_count") == 1
+
+
+def test_an_unknown_state_of_a_tier_is_neither_up_nor_down() -> None:
+    metrics = make_metrics(is_up=lambda target: None if target is Target.CLOUD else False)
+    assert value(metrics, "router_upstream_up", target="local") == 0
+    assert math.isnan(value(metrics, "router_upstream_up", target="cloud"))
 
 
 def test_gauges_are_read_at_each_scrape() -> None:

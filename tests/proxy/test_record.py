@@ -90,7 +90,7 @@ def test_header_values_are_formatted() -> None:
         b"x-router-reason": b"fallback",
         b"x-router-rule": b"batch key",
         b"x-router-decision-ms": b"3.142",
-        b"x-router-fallback": "local→cloud:idle_timeout".encode(),
+        b"x-router-fallback": b"local->cloud:idle_timeout",
         b"x-router-second-look": b"timed_out",
         b"x-router-verified-merit": b"0.5432",
     }
@@ -107,6 +107,25 @@ def test_model_name_cannot_inject_headers() -> None:
     value = dict(record.router_headers())[b"x-router-model"]
     assert value.startswith(b"gpt??set-cookie: a=b?? ?xxx")
     assert len(value) == 200
+
+
+ODD = "phi→3\r\nx: y\x00 ü 模型 🙂 \udcff"
+
+
+def test_every_header_of_the_proxy_is_printable_ascii() -> None:
+    record = CallRecord("chat.completions")
+    record.target, record.reason = Target.CLOUD, Reason.ESCALATED
+    record.model = record.rule = record.fallback_why = ODD
+    record.fallback_from, record.adapted = Target.LOCAL, (ODD, "tools")
+    record.score = record.merit = record.threshold = record.decision_ms = 0.5
+    record.second_look, record.verified_merit = SecondLookResult.ESCALATED, 0.5
+    record.cost_usd = record.saved_usd = 0.5
+    record.trace = []
+    record.step("asked %s", ODD)
+    headers = record.router_headers() + record.cost_headers()
+    assert len(headers) == 16  # all of them
+    for name, value in headers:
+        assert value.decode("ascii").isprintable(), name
 
 
 def test_request_ids_are_unique_and_sorted_by_time() -> None:

@@ -226,7 +226,7 @@ async def test_a_field_with_a_meaning_is_never_left_out(
     other, name = (local, "local") if stage.tier == "cloud" else (cloud, "cloud")
     assert text_of(response) in (TEXT, "From the other tier.")
     assert response.headers["x-router-target"] == name
-    assert response.headers["x-router-fallback"].startswith(f"{stage.tier}→{name}:")
+    assert response.headers["x-router-fallback"].startswith(f"{stage.tier}->{name}:")
     assert "x-router-adapted" not in response.headers
     assert fields.items() <= other.call.json.items()
     kept = {key: value for key, value in fields.items() if key not in ("keep_alive", "temperature")}

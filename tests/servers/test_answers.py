@@ -174,7 +174,7 @@ async def test_the_other_tier_answers_on_a_path_that_a_server_does_not_have(
     )
     assert response.status_code == 200, response.text
     assert response.content == answer_json()
-    assert response.headers["x-router-fallback"].startswith(f"{stage.tier}→")
+    assert response.headers["x-router-fallback"].startswith(f"{stage.tier}->")
     assert (len(stage.server.calls), len(other.calls)) == (1, 1)
 
 

@@ -90,7 +90,7 @@ async def test_the_cloud_answers_what_it_cannot(
     )
     assert response.status_code == 200, response.text
     assert response.headers["x-router-target"] == "cloud"
-    assert response.headers["x-router-fallback"].startswith("local→cloud:")
+    assert response.headers["x-router-fallback"].startswith("local->cloud:")
     assert len(cloud.calls) == 1
     easy = await proxy.chat(max_tokens=4)
     assert easy.headers["x-router-target"] == "local"

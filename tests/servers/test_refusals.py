@@ -102,7 +102,7 @@ async def test_the_cloud_answers_what_the_local_server_refuses(
     cloud.answer = chunked(*openai_events()) if streams else whole(answer_json())
     response = await proxy.post(body)
     assert response.status_code == 200, response.text
-    assert response.headers["x-router-fallback"].startswith("local→cloud:")
+    assert response.headers["x-router-fallback"].startswith("local->cloud:")
     assert response.headers["x-router-target"] == "cloud"
     if streams:
         assert response.text.endswith("data: [DONE]\n\n")
@@ -169,7 +169,7 @@ async def test_a_field_that_the_cloud_refuses_is_adapted_or_the_local_tier_answe
         response = await proxy.chat(text=HARD, **fields)
         assert response.status_code == 200, response.text
         if name in MEANINGFUL:
-            assert response.headers["x-router-fallback"].startswith("cloud→local:")
+            assert response.headers["x-router-fallback"].startswith("cloud->local:")
             assert "x-router-adapted" not in response.headers
             assert local.calls[-1].json[name] == value
             continue

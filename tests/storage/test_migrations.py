@@ -333,6 +333,7 @@ INDEXES: dict[str, set[str]] = {
     "choices": {"*request_id", "created_at"},
     "api_keys": {"*name"},
     "audit_log": {"created_at"},
+    "notifications": set(),
     "key_hours": set(),
     "key_days": set(),
     "preferences": {"*request_id judge_model"},

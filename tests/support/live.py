@@ -205,6 +205,7 @@ class LiveProxy:
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,
+        is_demo: bool = False,
     ) -> None:
         from proxy.experiments.jobs import PIPELINE
         from proxy.server.app import Intervals, Proxy
@@ -236,6 +237,7 @@ class LiveProxy:
             ),
             body_limits=body_limits,
             command=PIPELINE if command is None else command,
+            is_demo=is_demo,
         )
         self._server = _Server(self.proxy, head_seconds=head_seconds, connection=connection or {})
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -383,6 +385,7 @@ class StartProxy(Protocol):
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,
+        is_demo: bool = False,
     ) -> Awaitable[LiveProxy]: ...
 
 

@@ -456,7 +456,7 @@ async def test_local_network_fault_falls_back_to_the_cloud(
     relay.toxic = toxic(local.answer)
     response = await ask(proxy, stream=stream, model="auto")
     assert (response.status_code, response.content) == (200, EXPECTED[stream])
-    assert response.headers["x-router-fallback"] == f"local→cloud:{reason}"
+    assert response.headers["x-router-fallback"] == f"local->cloud:{reason}"
     await relay.released()
     outcome = await proxy.finish()
     row = outcome.row
@@ -613,7 +613,7 @@ async def test_a_success_without_an_answer_is_a_failure_of_the_tier(
     assert (forced.status_code, envelope_of(forced)["code"]) == (502, "bad_answer")
     routed = await proxy.chat(stream=stream)
     assert routed.status_code == 200
-    assert routed.headers["x-router-fallback"] == "local→cloud:bad_answer"
+    assert routed.headers["x-router-fallback"] == "local->cloud:bad_answer"
     rows = (await proxy.finish(2)).rows
     assert [row["ending"] for row in rows] == ["upstream_error", "ok"]
 

@@ -115,7 +115,7 @@ async def test_the_other_tier_answers_for_one_that_redirects(
     proxy = await start()
     local.answer = whole(b"{}", status=307, headers=[("location", location)])
     response = await proxy.chat()
-    assert response.headers["x-router-fallback"] == "local→cloud:bad_answer"
+    assert response.headers["x-router-fallback"] == "local->cloud:bad_answer"
     assert f"a redirect (307) to {logged}\n" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -131,7 +131,7 @@ async def test_a_web_page_is_no_answer(
     local.answer = whole(b"<html>Log in</html>", content_type=kind)
     response = await proxy.chat(stream=stream)
     assert response.status_code == 200
-    assert response.headers["x-router-fallback"] == "local→cloud:bad_answer"
+    assert response.headers["x-router-fallback"] == "local->cloud:bad_answer"
     cloud.answer = local.answer
     response = await proxy.chat(stream=stream)
     assert response.status_code == 502

@@ -61,6 +61,7 @@ async def test_stats_match_the_rows(proxy: LiveProxy) -> None:
         assert by_target == {"local": 2, "cloud": 2, "none": 1}
         assert sum(stats["scores"]) == 3
         assert (stats["scores"][90], stats["scores"][10]) == (2, 1)
+        assert time.time() - 600 < stats["tiers"]["local"].pop("since") <= time.time()
         assert stats["tiers"]["local"] == {
             "model": "phi3:latest", "is_up": True, "in_flight": 0, "waiting": 0,
             "problem": "it lists no models; phi3:latest is configured",

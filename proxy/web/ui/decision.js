@@ -3,6 +3,7 @@
 // merit.
 
 import { h } from './dom.js'
+import { formatFallback } from './fallback.js'
 import { score as formatScore } from './format.js'
 import { formatSecondLook } from './second-look.js'
 
@@ -55,7 +56,8 @@ export function explainReason(decision) {
   const look = formatSecondLook(second_look)
   const text = nameReason(decision)
   const parts = [
-    [text, fallback ? `(${fallback})` : ''].filter(Boolean).join(' '),
+    text,
+    formatFallback(fallback),
     compared || (reason === 'score' && !text ? 'by score' : ''),
     look === text ? '' : look,
     rule ? `rule “${rule}”` : '',

@@ -55,6 +55,17 @@ const moment = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle
 /** A date and time in the reader's time zone, from UNIX seconds. */
 export const when = (seconds) => (missing(seconds) ? NONE : moment.format(seconds * 1000))
 
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' })
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' })
+
+/** When something began: the time of today, such as "14:03", else with the day: "1 Dec 14:03". */
+export function since(seconds, now = new Date()) {
+  if (missing(seconds)) return NONE
+  const begin = new Date(seconds * 1000)
+  const time = clock.format(begin)
+  return begin.toDateString() === now.toDateString() ? time : `${day.format(begin)} ${time}`
+}
+
 /** The time that has elapsed since then, such as "5 min ago". */
 export function ago(seconds, now = Date.now() / 1000) {
   if (missing(seconds)) return NONE

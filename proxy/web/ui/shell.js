@@ -1,11 +1,16 @@
-// Page header: the version and router model of this proxy, the menu and the logout button.
+// Page header: the version and router model of this proxy, the state of its tiers, the menu, the
+// logout button and the banner of the demo.
 
 import { $, replace } from './dom.js'
+import { since } from './format.js'
 import { getJson } from './http.js'
 
+const REFRESH_MS = 15_000
+const TITLES = { local: 'Local', cloud: 'Cloud' }
+const isLogin = document.body.dataset.page === 'login'
+
 /** The response of GET /api/status; null on the login page. Rejects with ApiError. */
-export const status =
-  document.body.dataset.page === 'login' ? Promise.resolve(null) : getJson('/api/status')
+export const status = isLogin ? Promise.resolve(null) : getJson('/api/status')
 
 status.then(
   (current) => {
@@ -14,6 +19,57 @@ status.then(
     replace($('#about'), `${current.version} · ${model}`)
     $('#logout').hidden = !current.needs_key
     for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !current.is_admin
+    showTiers(current.tiers)
   },
   () => replace($('#about'), 'unreachable'),
 )
+
+/** Show which tiers are up, and since when; without `tiers` that is not known. */
+function showTiers(tiers) {
+  for (const item of document.querySelectorAll('#tiers > li')) {
+    const { tier } = item.dataset
+    const current = tiers?.[tier]
+    const [state, text] = describeTier(current)
+    item.dataset.state = state
+    item.title = `${TITLES[tier]}: ${text}`
+    const label = item.querySelector('.state')
+    // Seen by all when it is down: a color alone tells little.
+    label.classList.toggle('offscreen', state !== 'down')
+    replace(label, state === 'down' ? ' down' : `: ${text}`)
+  }
+}
+
+function describeTier(tier) {
+  if (!tier) return ['unknown', 'not known']
+  if (tier.is_up === null) return ['unknown', 'not known yet']
+  const state = tier.is_up ? 'up' : 'down'
+  return [state, [`${state} since ${since(tier.since)}`, tier.problem].filter(Boolean).join(' · ')]
+}
+
+async function refresh() {
+  if (document.hidden) return
+  try {
+    // Not with getJson: the end of a session must not take a reader away from the page.
+    const response = await fetch('/api/status', { credentials: 'same-origin' })
+    showTiers(response.ok ? (await response.json()).tiers : null)
+  } catch {
+    showTiers(null)
+  }
+}
+
+if (isLogin) $('#tiers').hidden = true
+else {
+  setInterval(refresh, REFRESH_MS)
+  document.addEventListener('visibilitychange', refresh)
+}
+
+const banner = $('#demo')
+if (banner) {
+  const DISMISSED = 'demo-banner-dismissed'
+  banner.hidden = sessionStorage.getItem(DISMISSED) !== null
+  $('button', banner).addEventListener('click', () => {
+    sessionStorage.setItem(DISMISSED, '1')
+    banner.hidden = true
+    $('#main').focus()
+  })
+}
