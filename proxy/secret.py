@@ -5,7 +5,7 @@ value, so every place that uses it can be found.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 # What the error messages call these characters, and how a URL writes them (RFC 3986, section 2.1).
@@ -32,6 +32,54 @@ _BEFORE_QUERY: Final = re.compile(
 _SCHEME: Final = re.compile(r"([a-z0-9]{1,20}(?:\+[a-z0-9_]{1,20})?)://")
 # The parameters whose values are shown; a new one is masked until it is listed.
 _SHOWN_PARAMETERS: Final = frozenset({"dbname", "host", "port", "sslmode", "user"})
+
+REDACTED: Final = "[redacted]"
+_PLACEHOLDERS: Final = frozenset({"", "ollama", "none", "EMPTY"})  # keys that are no secrets
+_WORD_CHARS: Final = 8  # a shorter secret may be a part of a word
+# Credentials by their form: keys of providers, also masked ones; tokens of headers; logins in URLs.
+_CREDENTIALS: Final = re.compile(
+    r"\b(?:sk|rk|pk|xai|pplx)-[\w*.-]{6,}"
+    r"|\b(?:gsk|hf|ghp|gho|glpat|github_pat)[_-]\w{10,}"
+    r"|\bAIza[\w-]{20,}|\bAKIA[A-Z0-9]{12,}"
+    r"|(?<=\bbearer )[\w.~+/=*-]{6,}|(?<=\bbasic )[\w+/=]{12,}"
+    r"|(?<=://)[^\s/@\"']{1,200}(?=@)",
+    re.IGNORECASE | re.ASCII,
+)
+# What every credential of a known form contains, in lower case. Most texts have none of it.
+_MARKS: Final = (
+    "sk-", "rk-", "pk-", "xai-", "pplx-", "gsk", "hf_", "hf-", "ghp", "gho", "glpat", "github_pat",
+    "aiza", "akia", "bearer", "basic", "://", "authorization", "api-key", "api_key", "apikey",
+)  # fmt: skip
+_FIELDS: Final = re.compile(
+    r"(\\?[\"'](?:(?:proxy-)?authorization|x-api-key|api-?key|api_key)\\?[\"']\s*:\s*\\?[\"'])"
+    r"[^\"'\\]+",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+class Redactor:
+    """Replaces credentials in a text of an upstream or a client by `[redacted]`.
+
+    Args:
+        secrets: of the configuration. Whatever looks like a key is replaced, too.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {secret for secret in secrets if secret not in _PLACEHOLDERS}
+        self._secrets = sorted(known, key=len, reverse=True)  # one may contain another
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret not in text:
+                continue
+            if len(secret) >= _WORD_CHARS:
+                text = text.replace(secret, REDACTED)
+            else:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", REDACTED, text)
+        lowered = text.lower()
+        if not any(mark in lowered for mark in _MARKS):
+            return text
+        return _FIELDS.sub(rf"\g<1>{REDACTED}", _CREDENTIALS.sub(REDACTED, text))
 
 
 class Secret:

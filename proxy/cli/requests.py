@@ -98,7 +98,7 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
 @config_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole row as JSON.")
 def explain(request_id: str, config_path: Path, as_json: bool) -> None:
-    """Explain the routing decision and the outcome of one request.
+    """Explain the routing decision and the outcome of one request, with a timeline.
 
     The response header x-request-id has the ID.
 
@@ -107,6 +107,7 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     import msgspec
 
     from proxy.evaluation.explain import explain as explain_request
+    from proxy.evaluation.explain import timeline
     from proxy.plain_text import printable_json
     from proxy.storage import RequestLog, StoreUnavailable
 
@@ -117,7 +118,7 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
         raise click.ClickException(str(error)) from None
     if row is None:
         raise click.ClickException(f"request {request_id} was not found")
-    text = explain_request(row)
+    text = f"{explain_request(row)}\n\n{timeline(row)}"
     click.echo(printable_json(msgspec.json.encode(row).decode()) if as_json else text)
 
 
