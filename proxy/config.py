@@ -537,8 +537,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pricing: Name | None = PRICING_FILE
 
     def secrets(self) -> Iterator[str]:
-        """The values of all keys and passwords, but that of the database."""
-        return _secrets_in(self)
+        """The values of all keys and passwords, without placeholders and that of the database."""
+        return (value for value in _secrets_in(self) if not _PLACEHOLDER_KEY.fullmatch(value))
 
     def warnings(self) -> Iterator[str]:
         """Settings that have no effect, and old names of settings, as `key: problem`."""

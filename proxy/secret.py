@@ -34,7 +34,6 @@ _SCHEME: Final = re.compile(r"([a-z0-9]{1,20}(?:\+[a-z0-9_]{1,20})?)://")
 _SHOWN_PARAMETERS: Final = frozenset({"dbname", "host", "port", "sslmode", "user"})
 
 REDACTED: Final = "[redacted]"
-_PLACEHOLDERS: Final = frozenset({"", "ollama", "none", "EMPTY"})  # keys that are no secrets
 _WORD_CHARS: Final = 8  # a shorter secret may be a part of a word
 # Credentials by their form: keys of providers, also masked ones; tokens of headers; logins in URLs.
 _CREDENTIALS: Final = re.compile(
@@ -65,8 +64,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = {secret for secret in secrets if secret not in _PLACEHOLDERS}
-        self._secrets = sorted(known, key=len, reverse=True)  # one may contain another
+        self._secrets = sorted(set(secrets), key=len, reverse=True)  # one may contain another
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:

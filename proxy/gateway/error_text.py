@@ -16,7 +16,6 @@ from proxy.gateway.call import Call
 from proxy.gateway.relay import StreamStart
 from proxy.plain_text import one_line
 from proxy.protocol.refusals import MAX_ERROR_BYTES, Refusal, read_refusal
-from proxy.protocol.views import UNREADABLE
 from proxy.record import MAX_ERROR_CHARS
 
 _MAX_CODES: Final = 4  # of an error; the outermost ones come first
@@ -83,7 +82,7 @@ def _error_in(body: bytes) -> bytes:
         return body
     try:
         event: Any = _any.decode(body)
-    except UNREADABLE:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return body
     match event:
         case {"response": {"error": dict() as error}}:

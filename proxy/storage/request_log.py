@@ -30,7 +30,7 @@ LIST_COLUMNS: Final = (
 SEARCH_LIMIT: Final = 50_000
 ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
 # The endings of requests that should have been answered.
-FAILURES: Final = (
+FAILED_ENDINGS: Final = (
     Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.STOPPED, Ending.INTERNAL_ERROR,
 )  # fmt: skip
 EXCERPT_CHARS: Final = 160
@@ -109,7 +109,7 @@ class RequestLog(Queries):
         with self._reading() as database:
             read = {
                 ending: _newest_errors(database, ending, since, limit)
-                for ending in (*FAILURES, Ending.REJECTED)
+                for ending in (*FAILED_ENDINGS, Ending.REJECTED)
             }
         refusals = read.pop(Ending.REJECTED)
         failures = sorted(chain.from_iterable(read.values()), key=_reversed_time)[:limit]
