@@ -98,9 +98,9 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
 @config_option()
 @click.option("--json", "as_json", is_flag=True, help="Print the whole row as JSON.")
 def explain(request_id: str, config_path: Path, as_json: bool) -> None:
-    """Explain the routing decision and the outcome of one request, with a timeline.
+    """Explain the routing decision and the outcome of one request.
 
-    The response header x-request-id has the ID.
+    A timeline shows where its time went. The response header x-request-id has the ID.
 
     Example: hybrid-llm explain req_019300000000abcdef
     """

@@ -14,7 +14,7 @@ _ID: Final = re.compile(
     r"|\b(?:[a-z]{2,12}[-_])(?=[\w-]*\d)[\w-]{8,}|\b(?=\w*\d)(?=\w*[a-z])[0-9a-f]{8,}\b",
     re.IGNORECASE | re.ASCII,
 )
-_NUMBER: Final = re.compile(r"(?<![\w.])[+-]?\d[\d,.]*(?<=\d)(?=\D|$)", re.ASCII)
+_NUMBER: Final = re.compile(r"(?<![\w.-])\d[\d,.]*(?<=\d)(?=\D|$)", re.ASCII)
 # The status of an upstream's answer distinguishes causes, although it is a number.
 _STATUS: Final = re.compile(r"\(status (\d{3})")
 
