@@ -489,10 +489,11 @@ class JudgeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class StorageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The database, the stored part of prompts, and the retention."""
+    """The database, what is stored of prompts and of requests, and the retention."""
 
     url: DatabaseUrl = DatabaseUrl("sqlite:///data/router.db")
     prompts: Literal["full", "hash", "none"] = "full"
+    bodies: Literal["none", "failed", "all"] = "failed"
     retention_days: Annotated[float, Meta(gt=0)] | None = 30
 
     def __post_init__(self) -> None:
@@ -546,6 +547,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     experiments: ExperimentsConfig = ExperimentsConfig()
     pricing: Name | None = PRICING_FILE
 
+    def secrets(self) -> Iterator[str]:
+        """The values of all keys and passwords, without placeholders and that of the database."""
+        return (value for value in _secrets_in(self) if not _PLACEHOLDER_KEY.fullmatch(value))
+
     def warnings(self) -> Iterator[str]:
         """Settings that have no effect, and old names of settings, as `key: problem`."""
         if self.routing.candidate is not UNSET:
@@ -555,6 +560,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if self.judge.enabled and self.storage.prompts != "full":
             yield "judge.enabled: has no effect, because storage.prompts stores no text to judge"
+        if self.storage.bodies == "all" and self.storage.prompts != "full":
+            yield "storage.bodies: has no effect, because storage.prompts is not full"
         if self.learning.auto != "off":
             if not (self.judge.enabled and self.judge.shadow_rate):
                 yield (
@@ -633,6 +640,22 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             }
             for field in (field for field, is_set in credentials.items() if is_set):
                 yield f"{name}.{field}: is sent unencrypted to another machine; use an https URL"
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    """The secrets in a part of a configuration."""
+    match value:
+        case Secret() if value:
+            yield value.reveal()
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                yield from _secrets_in(getattr(value, name))
+        case dict():
+            for item in value.values():
+                yield from _secrets_in(item)
+        case tuple() | list():
+            for item in value:
+                yield from _secrets_in(item)
 
 
 def load_config(

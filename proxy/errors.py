@@ -260,13 +260,22 @@ class InternalError(RouterError):
 
 
 class UpstreamError(RouterError):
-    """An upstream failed. `upstream` names the tier."""
+    """An upstream failed. `upstream` names the tier.
+
+    Attributes:
+        summary: the message without the upstream's own words.
+        answer: status and body of its answer, if it gave one. They are for the record.
+        hides_words: whether the words of that answer may contain a part of a key.
+    """
 
     status = 502
     code = "upstream_error"
+    answer: tuple[int, bytes] | None = None
+    hides_words = False
 
     def __init__(self, message: str, *, upstream: str, code: str | None = None) -> None:
         super().__init__(message, code=code)
+        self.summary = message
         self.upstream = upstream
 
 
@@ -322,6 +331,7 @@ class UpstreamAuthError(UpstreamError):
 
     code = "upstream_auth"
     is_permanent = True
+    hides_words = True
 
 
 class UpstreamTimeout(UpstreamError):

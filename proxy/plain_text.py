@@ -10,6 +10,7 @@ from typing import Final
 
 # What JSON need not escape and a terminal may obey: DEL and C1, format characters, separators.
 _MAYBE_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]")
+_SPACES: Final = re.compile(r"\s+")
 
 
 def printable(text: str) -> str:
@@ -17,6 +18,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def one_line(text: str) -> str:
+    """The text on one line: white space becomes one space, other unprintable characters go."""
+    text = _SPACES.sub(" ", text).strip()
+    return text if text.isprintable() else "".join(filter(str.isprintable, text))
 
 
 def printable_json(document: str) -> str:

@@ -139,10 +139,12 @@ class CallRecord:
     candidate_score: float | None = None  # the shadow router's merit
     decision_ms: float | None = None
     ttft_ms: float | None = None  # time to first token
-    opened: float | None = None  # start of the upstream call, by the clock
+    opened: float | None = None  # start of the upstream's time, by the clock
+    opened_ms: float | None = None  # the same, since the request arrived
+    attempt_ms: float | None = None  # start of the last attempt, since the request arrived
     upstream_ms: float | None = None
-    queue_ms: float | None = None  # part of the upstream's time: waiting for a slot of the tier
-    connect_ms: float | None = None  # part of the upstream's time: opening a connection
+    queue_ms: float | None = None  # part of the last attempt: waiting for a slot of the tier
+    connect_ms: float | None = None  # part of the last attempt: opening a connection
     duration_ms: float | None = None
     status: int | None = None
     ending: Ending | None = None
@@ -166,9 +168,13 @@ class CallRecord:
     no_store: bool = False  # whether the client forbids storing its texts
     sample: tuple[str, float, float] | None = None  # kind, propensity and turn, if drawn
     body: str | None = None  # as the client sent it; only if the other tier answers as well
+    raw_request: bytes | None = None  # the bodies to store (`storage.bodies`), or their beginnings
+    raw_response: bytes | None = None
+    redact: Callable[[str], str] | None = None  # removes credentials from these bodies
     adapted: tuple[str, ...] = ()  # the client's fields that were renamed or left out
     fallback_from: Target | None = None
     fallback_why: str | None = None
+    fallback_error: str | None = None  # what the first tier said, if it failed
     failed_check: str | None = None  # the hard check that the local answer failed
     discarded_tokens: int | None = None  # of local answers that were not sent
     second_look: SecondLookResult | None = None  # None where none was due
@@ -186,9 +192,10 @@ class CallRecord:
 
     @property
     def text_chars(self) -> int:
-        """The characters of prompt and answer, which may be megabytes."""
+        """The characters of prompt and answer, which may be megabytes, and of the bodies."""
         answer, sent = len(self.response or ""), len(self.body or "")
-        return answer + sent + sum(len(role) + len(text) for role, text in self.turns or ())
+        raw = len(self.raw_request or b"") + len(self.raw_response or b"")
+        return answer + sent + raw + sum(len(role) + len(text) for role, text in self.turns or ())
 
     @property
     def budget_usd(self) -> float:
@@ -215,6 +222,12 @@ class CallRecord:
     def open_upstream(self) -> None:
         """Start the upstream's time, which includes its queue."""
         self.opened = self.clock()
+        self.opened_ms = (self.opened - self.started) * 1e3
+
+    def begin_attempt(self) -> None:
+        """Start an attempt: the first one, or one after a failure."""
+        self.attempt_ms = (self.clock() - self.started) * 1e3
+        self.queue_ms = self.connect_ms = None
 
     def close_upstream(self) -> None:
         """End the upstream's time. Only the first call counts."""

@@ -5,7 +5,7 @@ value, so every place that uses it can be found.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 # What the error messages call these characters, and how a URL writes them (RFC 3986, section 2.1).
@@ -32,6 +32,63 @@ _BEFORE_QUERY: Final = re.compile(
 _SCHEME: Final = re.compile(r"([a-z0-9]{1,20}(?:\+[a-z0-9_]{1,20})?)://")
 # The parameters whose values are shown; a new one is masked until it is listed.
 _SHOWN_PARAMETERS: Final = frozenset({"dbname", "host", "port", "sslmode", "user"})
+
+REDACTED: Final = "[redacted]"
+_WORD_CHARS: Final = 8  # a shorter secret may be a part of a word
+# Keys of providers by their first characters, also masked ones. A literal at the beginning of a
+# pattern makes its search fast.
+_KEYS: Final = tuple(
+    re.compile(rf"{prefix}(?<!\w{prefix}){rest}", re.ASCII)
+    for prefix, rest in (
+        *((prefix, r"[\w*.-]{6,}") for prefix in ("sk-", "rk-", "pk-", "xai-", "pplx-")),
+        *((prefix, r"\w{10,}") for prefix in ("gsk_", "hf_", "ghp_", "gho_", "github_pat_")),
+        ("AIza", r"[\w-]{20,}"),
+        ("AKIA", r"[A-Z0-9]{12,}"),
+    )
+)
+_LOGIN: Final = re.compile(r"://[^\s/@\"']{1,200}@")  # of a URL
+_SCHEMES: Final = re.compile(
+    r"\b(bearer )[\w.~+/=*-]{6,}|\b(basic )(?=[\w+/]*[\d=])[\w+/=]{12,}", re.IGNORECASE | re.ASCII
+)
+_FIELDS: Final = re.compile(
+    r"(\\?[\"'](?:(?:proxy-)?authorization|x-api-key|api-?key|api_key)\\?[\"']\s*:\s*\\?[\"'])"
+    r"[^\"'\\]+",
+    re.IGNORECASE | re.ASCII,
+)
+_FIELD_NAMES: Final = ("authorization", "api-key", "api_key", "apikey")
+
+
+class Redactor:
+    """Replaces credentials in a text of an upstream or a client by `[redacted]`.
+
+    Args:
+        secrets: of the configuration. Whatever looks like a key is replaced, too.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets = sorted(set(secrets), key=len, reverse=True)  # one may contain another
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret not in text:
+                continue
+            if len(secret) >= _WORD_CHARS:
+                text = text.replace(secret, REDACTED)
+            else:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", REDACTED, text)
+        for pattern in _KEYS:
+            text = pattern.sub(REDACTED, text)
+        text = _LOGIN.sub(f"://{REDACTED}@", text)
+        lowered = text.lower()  # the other patterns are slow, and most texts need none
+        if "bearer " in lowered or "basic " in lowered:
+            text = _SCHEMES.sub(_keep_scheme, text)
+        if any(name in lowered for name in _FIELD_NAMES):
+            text = _FIELDS.sub(rf"\g<1>{REDACTED}", text)
+        return text
+
+
+def _keep_scheme(found: re.Match[str]) -> str:
+    return f"{found[1] or found[2]}{REDACTED}"
 
 
 class Secret:

@@ -100,13 +100,14 @@ def _router_context(config: "Config", path: Path) -> "RouterContext":
 def explain(request_id: str, config_path: Path, as_json: bool) -> None:
     """Explain how one request was routed and how it ended.
 
-    The response header x-request-id has the ID.
+    A timeline shows where its time went. The response header x-request-id has the ID.
 
     Example: hybrid-llm explain req_019300000000abcdef
     """
     import msgspec
 
     from proxy.evaluation.explain import explain as explain_request
+    from proxy.evaluation.explain import timeline
     from proxy.plain_text import printable_json
     from proxy.storage import RequestLog, StoreUnavailable
 
@@ -117,7 +118,7 @@ def explain(request_id: str, config_path: Path, as_json: bool) -> None:
         raise click.ClickException(str(error)) from None
     if row is None:
         raise click.ClickException(f"request {request_id} was not found")
-    text = explain_request(row)
+    text = f"{explain_request(row)}\n\n{timeline(row)}"
     click.echo(printable_json(msgspec.json.encode(row).decode()) if as_json else text)
 
 

@@ -3,7 +3,7 @@
 This package never delays a client and does not know HTTP.
 """
 
-from proxy.evaluation import explain
+from proxy.evaluation import explain, timeline
 from proxy.evaluation.calibration import (
     DEFAULT_TARGET,
     CalibrationReport,
@@ -78,6 +78,7 @@ __all__ = [
     "quality_metrics",
     "spent_share",
     "threshold_in_use",
+    "timeline",
     "training_rows",
     "with_band",
 ]

@@ -4,9 +4,12 @@ The command line and the JSON API share them.
 """
 
 import datetime as dt
+import re
+from decimal import Decimal
 from typing import Any, Final
 
 from proxy.evaluation.estimates import MIN_ANSWERS, MIN_PAIRS, Quality, SampleSize
+from proxy.evaluation.timeline import phases
 from proxy.plain_text import printable
 from proxy.record import SecondLookResult
 from router_model.answer_checks import Check
@@ -61,6 +64,25 @@ def format_ms(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def format_usd(value: float) -> str:
+    """Cents from one dollar on, three significant digits below, without an exponent."""
+    size = abs(value)
+    digits = f"{size:,.2f}" if size >= 1 else f"{Decimal(f'{size:.3g}'):f}"
+    return f"{'-' if value < 0 else ''}${digits}"
+
+
+def timeline(row: dict[str, Any]) -> str:
+    """The phases of one request, a line for each: start, duration and name."""
+    lines = ["Timeline (ms since the request arrived):"]
+    for phase in phases(row):
+        note = f" ({printable(phase.note)})" if phase.note else ""
+        start, duration = (
+            f"{value:,.1f}".rjust(11) for value in (phase.start_ms, phase.duration_ms)
+        )
+        lines.append(f"{start}  +{duration.strip():<10} {phase.name}{note}")
+    return "\n".join([*lines, f"{row['duration_ms']:11,.1f}  total"])
+
+
 def explain(row: dict[str, Any]) -> str:
     """The routing decision and the outcome of one request, in sentences."""
     row = {
@@ -68,7 +90,7 @@ def explain(row: dict[str, Any]) -> str:
     }
     at = dt.datetime.fromtimestamp(row["created_at"], dt.UTC)
     lines = [
-        f"{row['id']}: {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, model "
+        f"A request to {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, model "
         f"{row['requested_model'] or 'not given'}{', streamed' if row['streamed'] else ''}."
     ]
     if row["target"] is None:
@@ -82,6 +104,8 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(_failed_check(row))
     elif row["fallback_from"] and row["second_look"] not in _REPLACED:
         lines.append(f"The {row['fallback_from']} tier failed first: {row['fallback_why']}.")
+    if row["fallback_error"]:
+        lines.append(f"Error of the {row['fallback_from']} tier: {row['fallback_error']}")
     timing = [
         f"{name} {format_ms(row[key])} ms"
         for key, name in (
@@ -100,11 +124,13 @@ def explain(row: dict[str, Any]) -> str:
             f"({row['cached_input_tokens'] or 0:,} cached), {row['output_tokens'] or 0:,} out."
         )
     if row["cost_usd"] is not None:
-        saved = "" if row["saved_usd"] is None else f", and saved ${row['saved_usd']:.9f}"
-        lines.append(f"It cost ${row['cost_usd']:.9f}{saved}.")
+        saved = "" if row["saved_usd"] is None else f", and saved {format_usd(row['saved_usd'])}"
+        lines.append(f"It cost {format_usd(row['cost_usd'])}{saved}.")
     code = f" ({row['error_code']})" if row["error_code"] else ""
-    error = f": {row['error']}" if row["error"] else ""
-    lines.append(f"It ended: {row['ending']}{code}, status {row['status'] or 'none'}{error}")
+    http = f"HTTP {row['status']}" if row["status"] else "no HTTP status"
+    lines.append(f"Status: {row['ending']}{code}, {http}.")
+    if row["error"]:
+        lines.append(f"{_speaker(row)}: {row['error']}")
     lines += [
         f"{printable(item['judge_model'])} gave the {item['target']} answer "
         f"{item['score']:g} of 10."
@@ -114,6 +140,15 @@ def explain(row: dict[str, Any]) -> str:
         lines.append(f"The client rated it {row['feedback']['rating']:+g}.")
     return "\n".join(lines)
 
+
+def _speaker(row: dict[str, Any]) -> str:
+    """Whose words the error is: those of an upstream's answer, or the proxy's."""
+    is_answer = _ANSWERED.fullmatch(row["error_code"] or "") is not None
+    return f"The {row['target']} tier answered" if row["target"] and is_answer else "Error"
+
+
+# The codes of errors that an upstream has sent, and the proxy has passed on.
+_ANSWERED: Final = re.compile(r"upstream_(?:[45]xx|error)")
 
 _REASONS: Final = {
     "forced": "the client selected it",

@@ -21,9 +21,9 @@ from proxy.gateway.stream_observer import Rename, StreamObserver
 from proxy.protocol.endpoints import RESPONSES, Endpoint
 from proxy.protocol.logprobs import LogprobReader
 from proxy.protocol.response_objects import ResponseIdRewriter
-from proxy.record import Target
+from proxy.record import CallRecord, Target
 from proxy.routing import features_of
-from proxy.upstream import UpstreamResponse
+from proxy.upstream import Delivery, UpstreamResponse
 
 
 class Attempt(NamedTuple):
@@ -83,21 +83,25 @@ async def _ask(
     rename: Rename | None = None if logprobs is None else logprobs.take
     if endpoint is RESPONSES and target is Target.LOCAL:
         rename = ResponseIdRewriter(record.id).rename
+    record.begin_attempt()
     sent = call.sent = Sent(target, model, endpoint, record.adapted)
     if request.streams:
         sent.observer = _observer(call, endpoint, rename)
     response = None
     try:
-        response = sent.response = await upstream.open(
-            endpoint.path,
-            body,
-            call.exchange.headers,
-            is_native=endpoint.native is not None,
-            stream=request.streams,
-            model=model,
-            client=record.client_key_hash,
-            delivery=sent.delivery,
-        )
+        try:
+            response = sent.response = await upstream.open(
+                endpoint.path,
+                body,
+                call.exchange.headers,
+                is_native=endpoint.native is not None,
+                stream=request.streams,
+                model=model,
+                client=record.client_key_hash,
+                delivery=sent.delivery,
+            )
+        finally:
+            note_waits(record, sent.delivery)
         start = await read_start(response, endpoint, sent.observer, rename=rename, hold=hold)
         sent.start, sent.began_at = start, time.monotonic()
         require_answer(response, start)
@@ -121,6 +125,13 @@ async def _ask(
             await response.close()
         raise
     return Attempt(response, start, failure)
+
+
+def note_waits(record: CallRecord, delivery: Delivery) -> None:
+    """Enter an attempt's waits for a slot and for a connection into the record."""
+    record.queue_ms = delivery.queue_seconds * 1e3
+    if delivery.connect_seconds is not None:
+        record.connect_ms = delivery.connect_seconds * 1e3
 
 
 def _observer(call: Call, wire: Endpoint, rename: Rename | None) -> StreamObserver:

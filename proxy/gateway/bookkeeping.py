@@ -13,6 +13,7 @@ from proxy.budget import (
     estimate_output,
 )
 from proxy.errors import InternalError
+from proxy.gateway.bodies import enter_bodies
 from proxy.gateway.call import Call, KeptAnswer, Sent
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.relay import StreamStart
@@ -221,6 +222,7 @@ class Bookkeeping:
             record.saved_usd = 0.0  # an incomplete answer is billed and saves nothing
         self._note_answer(call)
         _sample(call)
+        enter_bodies(call)
         self._limits.spending.record_cost(record)
         self._reservations.release(call)
         self._pacer.observe(record)

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from proxy.auth import ApiKeys, Principal
@@ -33,12 +33,14 @@ from proxy.protocol.responses import (
 )
 from proxy.record import MAX_TEXT_CHARS, CallRecord, Reason, Target
 from proxy.routing import Router, ShadowRouter
+from proxy.secret import Redactor
 from proxy.timeouts import Deadline
 from proxy.upstream import Delivery, Upstream, UpstreamResponse
 from router_model.task import new_chars
 from router_model.value import CHARS_PER_TOKEN
 
 if TYPE_CHECKING:  # it needs the call
+    from proxy.gateway.bodies import BodyCopy
     from proxy.gateway.second_look import SecondLook
 
 
@@ -79,6 +81,11 @@ class Snapshot:
     model_version: str | None  # of the router model; None without one
     sampler: Sampler | None = None  # draws requests to judge; None when judging is disabled
     shadow_router: ShadowRouter | None = None
+
+    @cached_property
+    def redact(self) -> Redactor:
+        """Removes the keys of the configuration, and what looks like a key, from a text."""
+        return Redactor(self.config.secrets())
 
 
 class Sent:
@@ -190,6 +197,7 @@ class Call:
 
     __slots__ = (
         "allows_second_look",
+        "answer_copy",
         "body",
         "capabilities",
         "checks_answers",
@@ -205,6 +213,7 @@ class Call:
         "native",
         "previous_target",
         "principal",
+        "received",
         "record",
         "reduced",
         "refusal",
@@ -225,6 +234,8 @@ class Call:
         self.exchange = exchange
         self.record = record
         self.principal: Principal | None = None
+        self.received = b""  # the body as the client sent it; not that of an upload
+        self.answer_copy: BodyCopy | None = None  # of the answer, as far as it may be stored
         self.body = b""  # in OpenAI's format
         self.request: RoutingRequest  # after `parse`
         self.deadline: Deadline | None = None  # `server.request_timeout_seconds`
@@ -307,7 +318,7 @@ async def parse(call: Call) -> None:
     """
     # First, because reading the body sends `100 Continue`.
     _require_identity_encoding(call.exchange.headers)
-    call.body = await call.exchange.read_body()
+    call.body = call.received = await call.exchange.read_body()
     if (form := call.endpoint.native) is not None:
         call.native = await parse_large(call.body, form.read)
         call.body = call.native.translated

@@ -148,10 +148,12 @@ def check_credential(status: int, error: bytes | None, *, upstream: str) -> None
     """
     if status == 401 or (status == 403 and error is not None and _OUR_KEY.search(error)):
         logger.warning("%s upstream: API key rejected (status %d)", upstream, status)
-        raise UpstreamAuthError(
+        rejected = UpstreamAuthError(
             f"The {upstream} upstream rejected the API key of the proxy's configuration.",
             upstream=upstream,
         )
+        rejected.answer = status, error or b""
+        raise rejected
 
 
 class RetryBudget:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -26,15 +27,18 @@ from proxy.errors import (
     InvalidRequest,
     RouterError,
     ServerStopping,
+    UpstreamError,
     UpstreamUnreachable,
 )
 from proxy.gateway.adaptation import learn_refusal, log_refusal, read_local_refusal
 from proxy.gateway.answer_checks import check_attempt, check_stream
 from proxy.gateway.attempt import Attempt, open_upstream
+from proxy.gateway.bodies import BodyCopy, may_keep
 from proxy.gateway.bookkeeping import Bookkeeping
 from proxy.gateway.call import Call, Exchange, KeptAnswer, Snapshot, parse, resolve_references
 from proxy.gateway.conversations import Conversations
 from proxy.gateway.decision import DecisionMaker
+from proxy.gateway.error_text import describe_answer, describe_attempt, describe_error
 from proxy.gateway.failover import (
     FIRST_WAIT_SECONDS,
     FailoverPlan,
@@ -71,7 +75,14 @@ from proxy.protocol.endpoints import (
 )
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
-from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
+from proxy.record import (
+    MAX_ERROR_CHARS,
+    CallRecord,
+    Ending,
+    Reason,
+    SecondLookResult,
+    Target,
+)
 from proxy.routing import Decision, LocalLimits
 from proxy.storage import Store
 from proxy.timeouts import Deadlines
@@ -462,6 +473,8 @@ class Gateway:
             if target is Target.LOCAL:
                 call.refusal = await read_local_refusal(call, attempt.start, self._local_limits)
         record.fallback_from, record.fallback_why = target, failure.why
+        said = describe_attempt(call, attempt)
+        record.fallback_error = said and said[:MAX_ERROR_CHARS]
         if target.other is Target.LOCAL:
             self._release_unspent(call)
         model = call.snapshot.upstreams[target.other].model
@@ -474,17 +487,21 @@ class Gateway:
         kept = _restorable(call)
         if kept is None:
             return last
+        said = describe_attempt(call, last)
         if last.failure is not None:
-            return self._restore(call, kept, last.failure.why)
+            return self._restore(call, kept, last.failure.why, said)
         if last.start is not None and last.start.error is not None:
             assert last.response is not None  # it has started
-            return self._restore(call, kept, error_code_of(last.response.status))
+            return self._restore(call, kept, error_code_of(last.response.status), said)
         return last
 
-    def _restore(self, call: Call, kept: KeptAnswer, why: str) -> Attempt:
+    def _restore(self, call: Call, kept: KeptAnswer, why: str, said: str | None) -> Attempt:
         """Return to a local answer that was rejected: the cloud has failed, too.
 
         The record is that of a fallback from the cloud, whose failed attempt may cost dollars.
+
+        Args:
+            why, said: why the cloud failed, as a code and in words.
         """
         self._bookkeeping.close_attempt(call)
         record = call.record
@@ -492,6 +509,7 @@ class Gateway:
         record.failed_usd -= kept.usd
         record.discarded_tokens = None
         record.fallback_from, record.fallback_why = Target.CLOUD, why
+        record.fallback_error = said and said[:MAX_ERROR_CHARS]
         record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, Reason.FALLBACK
         record.adapted = kept.sent.adapted
         self._release_unspent(call)
@@ -520,6 +538,10 @@ class Gateway:
             raise name_earlier_failure(not_an_answer(response, start), record)  # would misread it
         view = start.view if isinstance(start, CompleteResponse) else None
         is_pending = isinstance(view, ResponseView) and view.is_pending
+        describe, keep = partial(describe_answer, call), None
+        if may_keep(call):
+            call.answer_copy = BodyCopy(start.body if isinstance(start, CompleteResponse) else b"")
+            keep = call.answer_copy.add
 
         def settle(outcome: Outcome) -> None:
             if is_pending and call.sent is not None:  # a background response has no tokens yet
@@ -552,13 +574,17 @@ class Gateway:
                 record,
                 settle=settle,
                 note=remember,
+                describe=describe,
+                keep=keep,
                 is_started=exchange.started,
             )
             check = await check_stream(call, start)
             if check is not None:  # else it is that of an earlier attempt, if there is one
                 record.failed_check = check
         else:
-            await relay_complete(response, start, writer, record, settle=settle, note=remember)
+            await relay_complete(
+                response, start, writer, record, settle=settle, note=remember, describe=describe
+            )
 
     async def _time_out(self, call: Call) -> None:
         """End a request whose time is over: with a kept answer, or with an error."""
@@ -567,7 +593,7 @@ class Gateway:
         if kept is None:
             await self._refuse(call, error)
             return
-        attempt = self._restore(call, kept, error.code or error.type)
+        attempt = self._restore(call, kept, error.code or error.type, error.message)
         try:
             async with asyncio.timeout(self._error_send_seconds):
                 await self._relay(call, attempt)
@@ -580,7 +606,10 @@ class Gateway:
     async def _refuse(self, call: Call, error: RouterError) -> None:
         """Send one error: as the answer, or as the last event of a started stream."""
         exchange, record = call.exchange, call.record
-        record.finish(ending_of(error), error=error.message, error_code=error.code or error.type)
+        text = describe_error(call, error)
+        record.finish(ending_of(error), error=text, error_code=error.code or error.type)
+        if isinstance(error, UpstreamError) and error.answer and not error.hides_words:
+            call.answer_copy = BodyCopy(error.answer[1])
         if not exchange.started:
             record.status = error.status
         try:

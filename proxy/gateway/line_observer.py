@@ -62,4 +62,6 @@ class LineObserver(StreamObserver):
         if view is not None:
             self.spoke = self.spoke or view.speaks
             self._observe(view)
+            if view.failed:
+                self.error = event
         return event

@@ -5,7 +5,8 @@ stores none.
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -13,8 +14,11 @@ import msgspec
 
 from proxy.auth import is_admin
 from proxy.errors import Forbidden, InvalidRequest, NotFound
+from proxy.gateway.attempt import note_waits
+from proxy.gateway.bodies import BodyCopy, may_keep
 from proxy.gateway.call import Call, Exchange, resolve_references, upstream_body
 from proxy.gateway.decision import require_countable
+from proxy.gateway.error_text import describe_answer
 from proxy.gateway.failover import check_credential
 from proxy.gateway.large_bodies import parse_large
 from proxy.gateway.preference import read_preference
@@ -32,9 +36,9 @@ from proxy.protocol.endpoints import (
 from proxy.protocol.ollama_native import MANAGED, NO_VERSION
 from proxy.protocol.responses import parse_responses
 from proxy.record import Ending, Reason, Target
-from proxy.routing import RoutingPreference, read_headers
+from proxy.routing import RoutingPreference, read_headers, wants_no_store
 from proxy.storage import StoredResponse
-from proxy.upstream import Body
+from proxy.upstream import Body, Delivery
 
 _PARSED_PATHS: Final = frozenset(endpoint.path for endpoint in PARSED)
 # Besides reading and deleting these are free: uploading files, counting tokens, and changing the
@@ -124,19 +128,31 @@ class Passthrough:
         upload = _note_progress(exchange.iter_body(), call)
         body: Body = upload if _has_body(exchange) else await exchange.read_body()
         record.target, record.reason = Target.LOCAL, Reason.FORCED
+        record.no_store = wants_no_store(exchange.headers)
         record.open_upstream()
-        response = await local.forward(
-            method,
-            path,
-            body,
-            exchange.headers,
-            client=record.client_key_hash,
-            is_native=True,
-            needs_slot=False,
-        )
+        record.begin_attempt()
+        delivery = Delivery()
+        try:
+            response = await local.forward(
+                method,
+                path,
+                body,
+                exchange.headers,
+                client=record.client_key_hash,
+                is_native=True,
+                needs_slot=False,
+                delivery=delivery,
+            )
+        finally:
+            note_waits(record, delivery)
         try:
             await relay_untouched(
-                response, exchange, record, is_download=False, on_chunk=call.note_progress
+                response,
+                exchange,
+                record,
+                is_download=False,
+                on_chunk=call.note_progress,
+                describe=partial(describe_answer, call),
             )
         finally:
             await response.close()
@@ -195,20 +211,36 @@ class Passthrough:
             await self._require_budget(call)
             if not _is_free(method, path):
                 require_countable(call, f"Requests to {path.name}")
+        record.no_store = wants_no_store(call.exchange.headers)
         body = await self._open_body(call, method, path)
         record.target, record.reason = target, Reason.FORCED
         record.open_upstream()
-        response = await call.snapshot.upstreams[target].forward(
-            method,
-            f"{path.sent}?{query}" if query else path.sent,
-            body,
-            call.exchange.headers,
-            client=record.client_key_hash,
-        )
+        record.begin_attempt()
+        delivery = Delivery()
+        try:
+            response = await call.snapshot.upstreams[target].forward(
+                method,
+                f"{path.sent}?{query}" if query else path.sent,
+                body,
+                call.exchange.headers,
+                client=record.client_key_hash,
+                delivery=delivery,
+            )
+        finally:
+            note_waits(record, delivery)
         try:
             check_credential(response.status, None, upstream=target)
             is_download = method in ("GET", "HEAD") and path.steps[-1] == "content"
-            await relay_untouched(response, call.exchange, record, is_download=is_download)
+            if may_keep(call) and not is_download and _is_text(response.headers):
+                call.answer_copy = BodyCopy()
+            await relay_untouched(
+                response,
+                call.exchange,
+                record,
+                is_download=is_download,
+                describe=partial(describe_answer, call),
+                keep=None if call.answer_copy is None else call.answer_copy.add,
+            )
         finally:
             await response.close()
 
@@ -230,12 +262,13 @@ class Passthrough:
         if not is_whole:
             return _chain(start, pieces)
         await _read_cloud_preference(call, path, start)
+        call.received = start
         return start
 
     async def _prepare_body(self, call: Call, path: Path) -> bytes:
         """The body of a request about a Responses API request, with ids and names of the cloud."""
         snapshot = call.snapshot
-        call.body = await call.exchange.read_body()
+        call.body = call.received = await call.exchange.read_body()
         preference = await _read_cloud_preference(call, path, call.body)
         try:
             call.request = await parse_large(call.body, parse_responses)
@@ -322,6 +355,12 @@ def _unknown_route(method: str, raw_path: bytes, hint: str = "") -> NotFound:
 def _may_be_json(exchange: Exchange) -> bool:
     types = [value for name, value in exchange.headers if name == b"content-type"]
     return not types or _MAYBE_JSON.match(types[0].strip()) is not None
+
+
+def _is_text(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether an answer is JSON or text, and no audio or image."""
+    types = [value for name, value in headers if name == b"content-type"]
+    return bool(types) and _MAYBE_JSON.match(types[0].strip()) is not None
 
 
 async def _note_progress(pieces: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:

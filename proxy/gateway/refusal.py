@@ -54,9 +54,9 @@ def name_earlier_failure(error: UpstreamError | None, record: CallRecord) -> Ups
     """Add the first tier's failure to the error of the second, if both failed."""
     assert error is not None  # there is no answer
     if record.fallback_from is not None:
-        error.message += (
-            f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
-        )
+        earlier = f" The {record.fallback_from} upstream had failed before ({record.fallback_why})."
+        error.message += earlier
+        error.summary += earlier
         error.is_permanent = error.is_permanent and record.fallback_why in _PERMANENT
     return error
 

@@ -15,7 +15,7 @@ from proxy.gateway.large_bodies import run_large
 from proxy.gateway.stream_observer import Outcome, Rename, StreamObserver, split_comments
 from proxy.protocol import AnswerView
 from proxy.protocol.endpoints import CHAT, Endpoint
-from proxy.protocol.refusals import read_refusal
+from proxy.protocol.refusals import MAX_ERROR_BYTES, read_refusal
 from proxy.record import CallRecord, Ending
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,12 @@ _EVENT_STREAM: Final = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 Settle = Callable[[Outcome], None]
 Note = Callable[[AnswerView | None], Awaitable[None]]
+# The status and the body of an error as the text that the record keeps.
+Describe = Callable[[int, bytes], str | None]
+
+
+def _say_nothing(_status: int, _body: bytes) -> None:
+    """Describes no error."""
 
 
 class UpstreamReader(Protocol):
@@ -307,12 +313,14 @@ async def relay_complete(
     *,
     settle: Settle,
     note: Note,
+    describe: Describe = _say_nothing,
 ) -> None:
     """Settle the record, then relay status, headers and body unchanged.
 
     Args:
         settle: enters tokens and dollars into the record.
         note: called with the answer before the client gets it, because it may then continue it.
+        describe: an error, for the record.
     """
     body, view, succeeded, _ = complete
     await note(view)
@@ -327,7 +335,11 @@ async def relay_complete(
     if succeeded:
         record.finish(Ending.OK)
     else:
-        record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
+        record.finish(
+            Ending.UPSTREAM_ERROR,
+            error=describe(response.status, body),
+            error_code=error_code_of(response.status),
+        )
 
 
 def _is_quota_spent(status: int, body: bytes) -> bool:
@@ -343,12 +355,16 @@ async def relay_stream(
     *,
     settle: Settle,
     note: Note,
+    describe: Describe = _say_nothing,
+    keep: Callable[[bytes], None] | None = None,
     is_started: bool = False,
 ) -> None:
     """Relay a stream event by event, the held bytes first.
 
     Args:
         settle: enters tokens and dollars into the record.
+        describe: an error event, for the record.
+        keep: called with all bytes of the stream, in order.
         is_started: whether the client has the headers.
         note: called with the first event that names the response, and with the last event, before
             the client gets them: it may then disconnect, or continue the response.
@@ -363,6 +379,8 @@ async def relay_stream(
     if not is_started:
         await reply.start(response.status, _stream_headers(response, record))
     chunk_to_send = head.held
+    if keep is not None:
+        keep(head.held)
     is_noted = is_named = False
 
     async def note_name() -> None:
@@ -375,6 +393,8 @@ async def relay_stream(
         """Send a chunk at once. Returns False when sending needs to wait."""
         nonlocal chunk_to_send
         chunk_to_send = observer.feed(chunk)
+        if keep is not None:
+            keep(chunk_to_send)
         if observer.spoke and record.ttft_ms is None:
             record.ttft_ms = record.elapsed_ms()
         if observer.done or observer.has_more:
@@ -393,7 +413,7 @@ async def relay_stream(
                 await reply.send(chunk_to_send, more=True)
             if observer.done:
                 # Clients disconnect at [DONE], often before the end of the upstream's connection.
-                _finish(record, observer)
+                _finish(record, observer, describe)
             if observer.has_more:
                 await asyncio.sleep(0)  # thousands of events came at once
                 if take(b""):
@@ -407,13 +427,15 @@ async def relay_stream(
                     raise
                 break  # the answer was complete: a later error does not matter to the client
         last = observer.flush()
+        if keep is not None:
+            keep(last)
         await note_name()
         if not observer.complete and not observer.failed:
             raise _unfinished(response)
         if not is_noted:
             await note(observer.last)
         await reply.send(last, more=False)
-        _finish(record, observer)
+        _finish(record, observer, describe)
     finally:
         record.close_upstream()
         settle(observer.outcome)
@@ -426,12 +448,16 @@ async def relay_untouched(
     *,
     is_download: bool,
     on_chunk: Callable[[], None] | None = None,
+    describe: Describe = _say_nothing,
+    keep: Callable[[bytes], None] | None = None,
 ) -> None:
     """Relay an answer of any type, chunk by chunk, without viewing it.
 
     Args:
         is_download: whether it is the content of a file, which may be a page.
         on_chunk: called when the client has taken a chunk.
+        describe: an error, for the record.
+        keep: called with all bytes of the answer, in order.
 
     Raises:
         UpstreamError: the answer was interrupted, or it is a page.
@@ -448,15 +474,24 @@ async def relay_untouched(
         headers.append((b"content-length", by_name[b"content-length"]))
     await reply.start(response.status, headers)
     await reply.send(b"", more=True)  # the head, before the body's first byte
+    is_error, start = response.status >= 400, b""
     while chunk := await response.next_chunk():
+        if is_error and len(start) < MAX_ERROR_BYTES:
+            start += chunk[:MAX_ERROR_BYTES]
+        if keep is not None:
+            keep(chunk)
         await reply.send(chunk, more=True)
         if on_chunk is not None:
             on_chunk()
     await reply.send(b"", more=False)
-    if response.status < 400:
-        record.finish(Ending.OK)
+    if is_error:
+        record.finish(
+            Ending.UPSTREAM_ERROR,
+            error=describe(response.status, start),
+            error_code=error_code_of(response.status),
+        )
     else:
-        record.finish(Ending.UPSTREAM_ERROR, error_code=error_code_of(response.status))
+        record.finish(Ending.OK)
 
 
 def require_answer(response: UpstreamReader, start: CompleteResponse | StreamStart) -> None:
@@ -474,13 +509,17 @@ def not_an_answer(response: UpstreamReader, start: CompleteResponse | StreamStar
     """The error for a success status without an answer."""
     body = start.body if isinstance(start, CompleteResponse) else start.held
     name, refusal = response.upstream_name, read_refusal(body)
-    words = f": {refusal.message[:MAX_QUOTED_CHARS]}" if refusal.is_api_error else "."
     logger.warning("%s upstream: status %d without an answer", name, response.status)
     response.fail()
-    return NotAnAnswer(
-        f"The {name} upstream answered with status {response.status}, but without an answer{words}",
+    error = NotAnAnswer(
+        f"The {name} upstream answered with status {response.status}, but without an answer.",
         upstream=name,
     )
+    if refusal.is_api_error:
+        quoted = refusal.message[:MAX_QUOTED_CHARS]
+        error.message = f"{error.message.removesuffix('.')}: {quoted}"
+    error.answer = response.status, body
+    return error
 
 
 def error_code_of(status: int) -> str:
@@ -493,9 +532,11 @@ def error_of_complete(response: UpstreamReader, complete: CompleteResponse) -> U
     what = "sent an answer that is not a stream"
     if not complete.succeeded:
         what = f"answered with an error, status {response.status}"
-    return UpstreamInterrupted(
+    error = UpstreamInterrupted(
         f"The {response.upstream_name} upstream {what}.", upstream=response.upstream_name
     )
+    error.answer = response.status, complete.body
+    return error
 
 
 def _stream_headers(
@@ -505,9 +546,10 @@ def _stream_headers(
     return [*headers, *record.router_headers(), (b"x-accel-buffering", b"no")]
 
 
-def _finish(record: CallRecord, observer: StreamObserver) -> None:
+def _finish(record: CallRecord, observer: StreamObserver, describe: Describe) -> None:
     if observer.failed:
-        record.finish(Ending.UPSTREAM_ERROR, error_code="upstream_error")
+        error = describe(record.status or 200, observer.error)
+        record.finish(Ending.UPSTREAM_ERROR, error=error, error_code="upstream_error")
     else:
         record.finish(Ending.OK)
 

@@ -95,6 +95,7 @@ class StreamObserver:
         "_texts",
         "blind",
         "done",
+        "error",
         "failed",
         "finished",
         "has_more",
@@ -140,6 +141,7 @@ class StreamObserver:
         self.done = False  # whether [DONE], or the last event of a stream without it, has passed
         self._is_bare = False  # whether that has a form that OpenAI's clients do not know
         self.failed = False  # whether the upstream sent an error event
+        self.error = b""  # the data of that event
         self.blind = False  # whether an event has passed unseen
         self.has_more = False  # whether buffered events are yet to be observed
 
@@ -301,6 +303,8 @@ class StreamObserver:
         if not self.spoke:
             self.spoke = view.speaks or self._endpoint.has_output(data)
         self._observe(view)
+        if view.failed:
+            self.error = data
         if self._strip_usage and view.is_usage_only:
             return without_usage(event, data)
         return event

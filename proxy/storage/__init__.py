@@ -14,6 +14,7 @@ from proxy.storage.database import (
     redacted_url,
     storable,
 )
+from proxy.storage.error_groups import ErrorGroup
 from proxy.storage.lookups import NotedAnswer, StoredResponse
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
@@ -40,6 +41,7 @@ __all__ = [
     "NEWEST",
     "PAUSE_SECONDS",
     "Dimension",
+    "ErrorGroup",
     "Group",
     "HourlySpend",
     "Maintenance",

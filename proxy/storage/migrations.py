@@ -326,6 +326,9 @@ def _pages(database: peewee.Database) -> None:
         database,
         "ALTER TABLE requests ADD COLUMN queue_ms DOUBLE PRECISION",
         "ALTER TABLE requests ADD COLUMN connect_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN opened_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN attempt_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN fallback_error TEXT",
         """CREATE TABLE bodies (
             request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
             request TEXT, response TEXT)""",

@@ -5,15 +5,18 @@ with RequestLog.open(config.storage) as log:
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import peewee
 
+from proxy.record import Ending
 from proxy.storage.database import storable
+from proxy.storage.error_groups import ErrorGroup, ErrorRow, group_errors
 from proxy.storage.read_only import Queries
-from proxy.storage.tables import Feedback, Judgement, Request
+from proxy.storage.tables import Body, Feedback, Judgement, Request
 from router_model.evidence import Evidence
 
 # The columns of a page of requests: without the texts, which `find` returns.
@@ -25,6 +28,11 @@ LIST_COLUMNS: Final = (
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long.
 SEARCH_LIMIT: Final = 50_000
+ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
+# The endings of requests that should have been answered.
+FAILED_ENDINGS: Final = (
+    Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.STOPPED, Ending.INTERNAL_ERROR,
+)  # fmt: skip
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
 
@@ -43,6 +51,29 @@ class RequestPage(NamedTuple):
     searched: int | None
 
 
+class StoredBody(NamedTuple):
+    """The JSON of a request and of its answer, shortened; None for one that is not stored."""
+
+    request: str | None
+    response: str | None
+
+
+class Errors(NamedTuple):
+    """The causes of errors in a time range, the most frequent one first.
+
+    Attributes:
+        failures: of requests that should have been answered.
+        refusals: of requests that the proxy refused.
+        failures_since: the time of the oldest failure that was read, if there may be more.
+        refusals_since: the same of refusals.
+    """
+
+    failures: list[ErrorGroup]
+    refusals: list[ErrorGroup]
+    failures_since: float | None
+    refusals_since: float | None
+
+
 class RequestLog(Queries):
     """The requests on record: one, a page, or all of them. All methods block."""
 
@@ -54,6 +85,40 @@ class RequestLog(Queries):
         """
         with self._reading() as database:
             return next(self._rows(database, Request.id == storable(request_id)), None)
+
+    def find_body(self, request_id: str) -> StoredBody | None:
+        """The stored JSON of a request and of its answer; None if it is not stored."""
+        query = Body.select(Body.request, Body.response).where(
+            Body.request_id == storable(request_id)
+        )
+        with self._reading() as database:
+            return next((StoredBody(*row) for row in query.tuples().execute(database)), None)
+
+    def has_body(self, request_id: str) -> bool:
+        """Whether a request has stored bodies."""
+        query = Body.select(Body.request_id).where(Body.request_id == storable(request_id))
+        with self._reading() as database:
+            return bool(list(query.tuples().execute(database)))
+
+    def errors(self, since: float = 0.0, *, limit: int = ERROR_LIMIT) -> Errors:
+        """The errors since a time (UNIX seconds), grouped by cause.
+
+        Args:
+            limit: the number of newest failures, and of newest refusals, that are read.
+        """
+        with self._reading() as database:
+            read = {
+                ending: _newest_errors(database, ending, since, limit)
+                for ending in (*FAILED_ENDINGS, Ending.REJECTED)
+            }
+        refusals = read.pop(Ending.REJECTED)
+        failures = sorted(chain.from_iterable(read.values()), key=_reversed_time)[:limit]
+        return Errors(
+            group_errors(failures),
+            group_errors(refusals),
+            failures[-1].created_at if len(failures) == limit else None,
+            refusals[-1].created_at if len(refusals) == limit else None,
+        )
 
     def newest(
         self,
@@ -123,6 +188,25 @@ class RequestLog(Queries):
                 yield from _add_opinions(database, batch)
                 batch = []
         yield from _add_opinions(database, batch)
+
+
+def _newest_errors(
+    database: peewee.Database, ending: Ending, since: float, limit: int
+) -> list[ErrorRow]:
+    """The newest rows with an ending, by the partial index of those that are not ok."""
+    columns = [getattr(Request, name) for name in ErrorRow._fields]
+    query = (
+        Request.select(*columns)
+        # A literal: an index is chosen before the parameters are known.
+        .where(peewee.SQL("ending <> 'ok'"), Request.ending == ending, Request.created_at >= since)
+        .order_by(Request.created_at.desc())
+        .limit(limit)
+    )
+    return [ErrorRow(*row) for row in query.tuples().execute(database)]
+
+
+def _reversed_time(row: ErrorRow) -> float:
+    return -row.created_at
 
 
 def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:

@@ -61,16 +61,23 @@ class Request(peewee.Model):
     verified_score = peewee.DoubleField(null=True)
     verified_merit = peewee.DoubleField(null=True)
     second_look_ms = peewee.DoubleField(null=True)
-    # Parts of the upstream's time: waiting for a slot of the tier, and for a connection.
+    # Parts of the last attempt: waiting for a slot of the tier, and for a connection.
     queue_ms = peewee.DoubleField(null=True)
     connect_ms = peewee.DoubleField(null=True)
+    # Since the request arrived: the start of the upstream's time, and of the last attempt.
+    opened_ms = peewee.DoubleField(null=True)
+    attempt_ms = peewee.DoubleField(null=True)
+    fallback_error = peewee.TextField(null=True)  # what the first tier said, if it failed
 
     class Meta:
         table_name = "requests"
 
 
 class Body(peewee.Model):
-    """The JSON of a request and of its answer, as they were sent. Only with `storage.bodies`."""
+    """The JSON of a request and of its answer, as they were sent. Only with `storage.bodies`.
+
+    Both are shortened (`bodies.shorten_body`). A stream is the text of its events.
+    """
 
     request_id = peewee.TextField(primary_key=True)
     created_at = peewee.DoubleField()

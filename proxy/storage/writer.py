@@ -23,6 +23,7 @@ import msgspec
 
 from proxy.config import StorageConfig
 from proxy.record import MAX_NAME_CHARS, MAX_TEXT_CHARS, CallRecord, Target
+from proxy.storage.bodies import shorten_body
 from proxy.storage.database import (
     BUSY_SECONDS,
     FAILURES,
@@ -44,6 +45,7 @@ from proxy.storage.lookups import Lookups, StoredResponse, WrittenSpend
 from proxy.storage.migrations import migrate
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
+    Body,
     Expense,
     Feedback,
     Judgement,
@@ -73,14 +75,16 @@ _PLAIN_COLUMNS: Final = tuple(
     "cached_input_tokens output_tokens reasoning_tokens usage_source cost_usd cloud_cost_usd "
     "saved_usd fallback_from fallback_why session_id history_hash client_key_hash error error_code "
     "propensity candidate_score rule merit failed_check discarded_tokens second_look "
-    "verified_score verified_merit second_look_ms queue_ms connect_ms".split()
+    "verified_score verified_merit second_look_ms queue_ms connect_ms opened_ms attempt_ms "
+    "fallback_error".split()
 )
 _COLUMNS: Final = (*_PLAIN_COLUMNS, "evidence", "category", "prompt", "response")
 _SAMPLE_COLUMNS: Final = (
     "request_id", "created_at", "kind", "propensity", "turn", "state", "attempts", "next_at",
     "body", "evidence",
 )  # fmt: skip
-_GROWING: Final = (Request, Response, Feedback, Judgement, Sample, Preference, Expense)
+_BODY_COLUMNS: Final = ("request_id", "created_at", "request", "response")
+_GROWING: Final = (Request, Body, Response, Feedback, Judgement, Sample, Preference, Expense)
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
@@ -152,6 +156,8 @@ class Store:
         Longer texts than `MAX_TEXT_CHARS` are shortened, so that a few do not fill the queue.
         """
         chars = record.text_chars
+        if record.raw_request is not None or record.raw_response is not None:
+            chars = self._limit_bodies(record, chars)
         if chars > MAX_TEXT_CHARS:
             record.turns = _shortened(record.turns or ())
             record.response = record.response[:MAX_TEXT_CHARS] if record.response else None
@@ -162,6 +168,17 @@ class Store:
             self._on_dropped(1)
             return
         self._pending.append(record)
+
+    def _limit_bodies(self, record: CallRecord, chars: int) -> int:
+        """Drop the bodies of a record when the queue has no room for them: the row comes first.
+
+        Returns the record's characters.
+        """
+        waiting = self._chars_added - self._chars_written
+        if waiting + chars > self._max_pending_chars // 2:
+            record.raw_request = record.raw_response = None
+            return record.text_chars
+        return chars
 
     def _has_room(self, chars: int) -> bool:
         """Reserve room for more characters, if they fit."""
@@ -323,11 +340,14 @@ class Store:
         added = Rollup()
         rows = [self._row(record, added) for record in batch]
         samples = [_sample(record) for record in batch if record.sample is not None]
+        bodies = [_bodies(record) for record in batch if record.raw_request or record.raw_response]
         self._spend.in_doubt = len(batch)
         with database.atomic():
             insert_rows(database, "requests", _COLUMNS, rows)
             if samples:
                 insert_rows(database, "samples", _SAMPLE_COLUMNS, samples)
+            if bodies:
+                insert_rows(database, "bodies", _BODY_COLUMNS, bodies)
             added.write(database)
 
     def _is_written(self, request_id: str) -> bool:
@@ -442,6 +462,12 @@ def _sample(record: CallRecord) -> tuple[object, ...]:
     # A rejected local answer is not the one that the judge will get.
     evidence = _evidence(record) if record.target is Target.LOCAL else None
     return record.id, at, kind, propensity, turn, "pending", 0, 0.0, record.body, evidence
+
+
+def _bodies(record: CallRecord) -> tuple[object, ...]:
+    """A row of `bodies`."""
+    raw = record.raw_request, record.raw_response
+    return record.id, record.created_at, *(shorten_body(body, record.redact) for body in raw)
 
 
 def _evidence(record: CallRecord) -> str | None:

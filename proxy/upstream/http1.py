@@ -74,12 +74,16 @@ class Delivery:
     Attributes:
         sent_at: when it was written to a connection that the server had not closed, in monotonic
             seconds; None if it was not.
+        queue_seconds: the wait for a slot of the tier.
+        connect_seconds: the time to open a connection, 0 for a reused one; None if it is unknown.
     """
 
-    __slots__ = ("sent_at",)
+    __slots__ = ("connect_seconds", "queue_seconds", "sent_at")
 
     def __init__(self) -> None:
         self.sent_at: float | None = None
+        self.queue_seconds = 0.0
+        self.connect_seconds: float | None = None
 
     @property
     def was_sent(self) -> bool:
@@ -635,6 +639,8 @@ class Http1Transport(httpx2.AsyncBaseTransport):
         while (connection := pool.take()) is not None:
             try:
                 delivery.sent_at = time.monotonic()
+                if delivery.connect_seconds is None:
+                    delivery.connect_seconds = 0.0
                 return await _exchange(connection, head, body)
             except _Stale:
                 delivery.sent_at = None
@@ -645,7 +651,12 @@ class Http1Transport(httpx2.AsyncBaseTransport):
                 delivery.sent_at = None
                 pool.discard_idle()
                 break  # the only repetition, so on a new connection
-        connection = await self._connect(origin, pool, connect_seconds)
+        connecting_at = time.monotonic()
+        try:
+            connection = await self._connect(origin, pool, connect_seconds)
+        finally:  # replicas that refuse the connection count, too
+            seconds = time.monotonic() - connecting_at
+            delivery.connect_seconds = (delivery.connect_seconds or 0.0) + seconds
         delivery.sent_at = time.monotonic()
         try:
             return await _exchange(connection, head, body)

@@ -10,7 +10,10 @@ are `UpstreamError`s that name the tier. This module does not know routing or re
 """
 
 import asyncio
+import errno
 import logging
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import lru_cache, partial
@@ -59,6 +62,7 @@ CLOUD_LOOK_SECONDS: Final = 60.0
 _REFUSED: Final = (401, 403, 407)  # the credentials
 
 _MAX_ADDRESSES: Final = 64  # parsed URLs cached for each replica; clients may name any path
+_MAX_CAUSES: Final = 8  # of an error, by which it is described
 _MAX_MODELS: Final = 64  # whose settings are cached; clients may name any model
 
 # A proxy that refuses to connect, or the way to it, gets no request.
@@ -325,6 +329,7 @@ class Upstream:
         client: str | None,
         is_native: bool = False,
         needs_slot: bool = True,
+        delivery: Delivery | None = None,
     ) -> UpstreamResponse:
         """Forward a request of any kind unchanged except for the credentials. Raises as `open`.
 
@@ -332,7 +337,7 @@ class Upstream:
             path: behind the base URL, with a query.
             body: an iterator is streamed; a RouterError that it raises passes through.
             headers: the client's; those that describe the body are forwarded, too.
-            client, is_native: as for `open`.
+            client, is_native, delivery: as for `open`.
             needs_slot: whether it counts against the tier's concurrency: no model works on a
                 download.
         """
@@ -342,7 +347,8 @@ class Upstream:
             *self._passed(headers),
         ]
         timeouts = self.config.timeouts
-        outgoing = _Outgoing(method, path, body, sent, False, timeouts, Delivery(), None, is_native)
+        noted = delivery or Delivery()
+        outgoing = _Outgoing(method, path, body, sent, False, timeouts, noted, None, is_native)
         if not needs_slot:
             return await self._open_replica(outgoing, None, client)
         return await self._open(outgoing, client)
@@ -370,9 +376,15 @@ class Upstream:
     async def _open(self, outgoing: "_Outgoing", client: str | None) -> UpstreamResponse:
         for task in self._background_tasks:
             task.cancel()
+        asked_at, delivery = self._clock(), outgoing.delivery
         try:
             acquired_at = await self._slots.acquire(client)
+            delivery.queue_seconds = acquired_at - asked_at
+        except asyncio.CancelledError:
+            delivery.queue_seconds = self._clock() - asked_at
+            raise
         except QueueFull as full:
+            delivery.queue_seconds = self._clock() - asked_at
             raise Overloaded(
                 f"The {self.name} upstream is busy and its queue is full. Retry later.",
                 upstream=self.name,
@@ -628,7 +640,8 @@ class Upstream:
             return self.timeout(self.config.timeouts, "connect")
         is_connected = not isinstance(error, _NOT_CONNECTED)
         kind = UpstreamUnreachable if is_connected else _NoConnection
-        unreachable = kind(f"The {self.name} upstream cannot be reached.", upstream=self.name)
+        why = _why_unreachable(error)
+        unreachable = kind(f"The {self.name} upstream cannot be reached{why}.", upstream=self.name)
         unreachable.may_have_arrived = is_connected
         return unreachable
 
@@ -710,6 +723,31 @@ class _Outgoing(NamedTuple):
     delivery: Delivery
     model: str | None = None
     is_native: bool = False
+
+
+def _why_unreachable(error: BaseException | None) -> str:
+    """Why a connection failed, after a colon, without addresses; "" if that says nothing."""
+    if isinstance(error, httpx2.ReadError):
+        return ": it closed the connection before it answered"
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return ": its answer is not valid HTTP"
+    seen = 0
+    while error is not None and seen < _MAX_CAUSES:
+        match error:
+            case socket.gaierror():
+                return ": its host name cannot be resolved"
+            case ssl.SSLCertVerificationError():
+                return ": its TLS certificate is not trusted"
+            case ssl.SSLError():
+                return ": the TLS handshake failed"
+            case ConnectionRefusedError():
+                return ": the connection was refused"
+            case ConnectionResetError() | BrokenPipeError():
+                return ": the connection was reset"
+            case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):
+                return ": there is no route to it"
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return ""
 
 
 def _client_error(error: BaseException | None) -> RouterError | None:

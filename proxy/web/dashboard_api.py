@@ -21,10 +21,12 @@ from proxy.auth import Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
+from proxy.evaluation.timeline import phases
 from proxy.gateway import Gateway, Snapshot
 from proxy.learning import LearningRecords, read_state
 from proxy.record import DAY_SECONDS, Ending, Reason, SecondLookResult
 from proxy.storage import (
+    ErrorGroup,
     MeritBucket,
     RequestLog,
     RequestPage,
@@ -186,11 +188,43 @@ def routes(
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
-            raise NotFound(f"The request '{request_id}' does not exist.", param="request_id")
-        return Response(row | {"explanation": explain(row).splitlines()})
+            raise _unknown_request(request_id)
+        return Response(
+            row
+            | {
+                "explanation": explain(row).splitlines(),
+                "timeline": [phase._asdict() for phase in phases(row)],
+                "has_body": await _ask(lambda: log.has_body(request_id)),
+            }
+        )
+
+    @get("/api/requests/{request_id:str}/body")
+    async def show_body(
+        request: Request[Any, Any, Any], request_id: FromPath[str]
+    ) -> Response[dict[str, Any]]:
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
+        row = await _ask(lambda: log.find(request_id))
+        if row is None or not _may_see(client, row):
+            raise _unknown_request(request_id)
+        body = await _ask(lambda: log.find_body(request_id))
+        if body is None:
+            raise NotFound(
+                "The JSON of this request is not stored (storage.bodies).", code="body_not_stored"
+            )
+        return Response(body._asdict())
+
+    @get("/api/errors")
+    async def list_errors(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        span = _span(request)
+        payload = await cache.get(
+            ("errors", span), lambda: _ask(lambda: errors(log, requests, span))
+        )
+        return Response({"span": span, **payload})
 
     return [
         show_stats, show_quality, show_pareto, show_learning, list_requests, show_request,
+        show_body, list_errors,
     ]  # fmt: skip
 
 
@@ -223,6 +257,29 @@ def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
         "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
         "scores": requests.score_counts(since),
         "merits": [bucket.requests for bucket in requests.merit_histogram(since)],
+    }
+
+
+def errors(log: RequestLog, requests: RequestQueries, span: str) -> dict[str, Any]:
+    """The errors by cause, each with its share of the requests of the same time."""
+    since = _since(span)
+    found = log.errors(since)
+
+    def group(groups: Sequence[ErrorGroup], first_at: float | None) -> dict[str, Any]:
+        total = requests.total(since if first_at is None else first_at).requests
+        return {
+            "groups": [
+                {**item._asdict(), "share": min(1.0, item.requests / total) if total else 0.0}
+                for item in groups
+            ],
+            "errors": sum(item.requests for item in groups),
+            "requests": total,
+            "since": first_at,
+        }
+
+    return {
+        "failures": group(found.failures, found.failures_since),
+        "refusals": group(found.refusals, found.refusals_since),
     }
 
 
@@ -395,8 +452,9 @@ def _values(query: Mapping[str, str]) -> dict[str, str]:
                 param=name,
             )
         values[name] = "" if value == "none" else value
-    if model := query.get("model", ""):
-        values["model"] = model
+    for name in ("model", "error_code"):
+        if value := query.get(name, ""):
+            values[name] = value
     return values
 
 
@@ -406,6 +464,10 @@ async def _ask(query: Callable[[], T]) -> T:
         return await asyncio.to_thread(query)
     except StoreUnavailable as error:
         raise Unavailable(str(error)) from None
+
+
+def _unknown_request(request_id: str) -> NotFound:
+    return NotFound(f"The request '{request_id}' does not exist.", param="request_id")
 
 
 def _may_see(client: Principal | None, row: dict[str, Any]) -> bool:

@@ -321,6 +321,10 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
     "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
     "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
+    "/api/requests/{request_id}/body": (
+        "get", "Get the stored JSON of a request and of its answer (`storage.bodies`).", None
+    ),
+    "/api/errors": ("get", "Get the errors of a time range, grouped by cause.", None),
     "/api/experiments": (
         "get", "List the training and evaluation steps with cost, state and headline.", None
     ),
@@ -348,7 +352,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
 }  # fmt: skip
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
-    **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto"), (_SINCE,)),
+    **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto", "/api/errors"), (_SINCE,)),
     "/api/requests": (
         _SINCE,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
@@ -363,6 +367,7 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("category", {"enum": [*CATEGORIES, "none"]}),
         ("second_look", {"enum": [*SecondLookResult, "none"]}),
         ("model", {"type": "string"}),
+        ("error_code", {"type": "string"}),
     ),
     "/api/jobs": (
         ("step", {"type": "string"}),

@@ -202,6 +202,7 @@ def _status(snapshot: Snapshot) -> dict[str, object]:
         },
         "judge": config.judge.model if snapshot.sampler is not None else None,
         "keeps_prompts": config.storage.prompts,
+        "keeps_bodies": config.storage.bodies,
         "needs_key": snapshot.keys.required,
     }
 

@@ -724,7 +724,8 @@ def test_explain(db_config: Path, records: list[CallRecord]) -> None:
     request_id = records[1].id
     result = run("explain", request_id, "--config", db_config)
     assert result.exit_code == 0
-    assert result.output.startswith(f"{request_id}: chat.completions, 20")
+    assert result.output.startswith("A request to chat.completions, 20")
+    assert "\n\nTimeline (ms since the request arrived):\n" in result.output
     assert "It went to gpt-4o-mini (cloud): the client selected it." in result.output
     row = json.loads(run("explain", request_id, "--config", db_config, "--json").output)
     assert (row["id"], row["prompt"]) == (request_id, [{"role": "user", "content": "Hello"}])
@@ -740,6 +741,7 @@ def test_text_of_clients_cannot_drive_the_terminal(db_config: Path, url: str) ->
         "model": HOSTILE,
         "error": HOSTILE,
         "fallback_why": HOSTILE,
+        "fallback_error": HOSTILE,
     }
     record = finished(target=Target.CLOUD, fallback_from=Target.LOCAL, **names)
     fill(url, [record])

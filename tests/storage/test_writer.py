@@ -102,6 +102,9 @@ def test_record_becomes_a_row(url: str) -> None:
         "second_look_ms": 812.5,
         "queue_ms": 3.5,
         "connect_ms": 20.25,
+        "opened_ms": 8.5,
+        "attempt_ms": 100.5,
+        "fallback_error": "Out of memory. (status 500)",
     }
     evidence = Evidence(broken=False, agrees=False, margin=0.25)
     record = finished(
@@ -582,6 +585,32 @@ def test_old_rows_are_deleted_in_batches_from_the_oldest(url: str) -> None:
         assert integrity_errors(url) == []
         until(lambda: not ids(url))
     assert sum(row["requests"] for row in read(url, "SELECT requests FROM hours")) == 12_000
+
+
+def test_bodies_are_stored_and_deleted_with_their_rows(url: str) -> None:
+    old = finished(created_at=NOW - 9 * DAY, raw_request=b"old")
+    new = finished(created_at=NOW, raw_request=b'{"a": 1}', raw_response=b"\0!")
+    fill(url, [old, new, finished(created_at=NOW)])
+    query = "SELECT request_id, request, response FROM bodies"
+    with opened(url, retention_days=2, clock=lambda: NOW):
+        until(lambda: len(read(url, query)) == 1)
+    (row,) = read(url, query)
+    assert (row["request_id"], row["request"]) == (new.id, '{"a": 1}')
+    assert row["response"] in ("\0!", "\N{REPLACEMENT CHARACTER}!")
+
+
+def test_bodies_are_dropped_before_rows(url: str) -> None:
+    dropped: list[int] = []
+    config = config_of(url)
+    store = Store(config, max_pending_chars=1_000, on_dropped=dropped.append)
+    store.prepare()
+    for _ in range(3):
+        store.add(finished(created_at=NOW, raw_request=b"x" * 300))
+    store.open()
+    store.close()
+    assert dropped == []
+    assert len(ids(url)) == 3
+    assert len(read(url, "SELECT request FROM bodies")) == 1
 
 
 def test_retention_covers_responses_and_feedback(url: str) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, FakeUpstream
+from fakes import EASY, HARD, FakeUpstream, error_json, whole
 from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
@@ -24,7 +25,7 @@ pytest_plugins = ["databases"]
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
 TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
-PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests"]
+PATHS = ["/api/stats", "/api/quality", "/api/pareto", "/api/requests", "/api/errors"]
 
 
 async def get(proxy: LiveProxy, path: str, **query: Any) -> Any:
@@ -104,6 +105,55 @@ async def test_client_sees_its_own_requests_only(start: StartProxy) -> None:
     # The error does not reveal whether the request exists.
     messages = [envelope_of(answer)["message"].partition("'")[0] for answer in (unknown, foreign)]
     assert messages[0] == messages[1]
+
+
+async def test_bodies_are_for_the_owner_and_for_admins(
+    start: StartProxy, local: FakeUpstream
+) -> None:
+    local.answer = whole(error_json("Out of memory."), status=500)
+    proxy = await start({**KEYS, "routing": {"fallback": False}})
+    answer = await proxy.chat(model="local", user="me", headers=ADMIN)
+    row = await proxy.row_of(answer)
+    path = f"/api/requests/{row['id']}"
+    details = (await proxy.client.get(path, headers=ADMIN)).json()
+    assert details["has_body"]
+    assert details["error"] == "Out of memory. (status 500, server_error)"
+    assert [phase["kind"] for phase in details["timeline"]][-1] in ("answer", "sending")
+    body = (await proxy.client.get(f"{path}/body", headers=ADMIN)).json()
+    assert json.loads(body["request"])["user"] == "me"
+    assert json.loads(body["response"])["error"]["message"] == "Out of memory."
+    assert (await proxy.client.get(f"{path}/body")).status_code == 401
+    foreign = await proxy.client.get(f"{path}/body", headers=TEAM)
+    unknown = await proxy.client.get("/api/requests/req_unknown/body", headers=TEAM)
+    assert foreign.status_code == unknown.status_code == 404
+    messages = [envelope_of(answer)["message"].partition("'")[0] for answer in (unknown, foreign)]
+    assert messages[0] == messages[1]
+
+
+async def test_a_body_that_is_not_stored_is_not_found(proxy: LiveProxy) -> None:
+    (request_id,) = await chat_and_wait(proxy, EASY)
+    assert not (await get(proxy, f"/api/requests/{request_id}"))["has_body"]
+    missing = await proxy.client.get(f"/api/requests/{request_id}/body")
+    assert (missing.status_code, envelope_of(missing)["code"]) == (404, "body_not_stored")
+
+
+async def test_errors_are_grouped_by_cause(start: StartProxy, cloud: FakeUpstream) -> None:
+    cloud.answer = whole(error_json("Limit 100."), status=400)
+    proxy = await start()
+    await proxy.chat(text=EASY)
+    for _ in range(2):
+        failed = await proxy.chat(model="cloud")
+    await proxy.chat(messages=[])
+    await proxy.rows_of(4)
+    errors = await get(proxy, "/api/errors", since="all")
+    (failure,) = errors["failures"]["groups"]
+    assert (failure["target"], failure["code"], failure["requests"]) == ("cloud", "upstream_4xx", 2)
+    assert failure["message"] == "Limit #. (status 400, server_error)"
+    assert failure["share"] == 0.5
+    assert failure["example"] == failed.headers["x-request-id"]
+    assert [group["share"] for group in errors["refusals"]["groups"]] == [0.25]
+    listed = await get(proxy, "/api/requests", error_code="upstream_4xx")
+    assert len(listed["requests"]) == 2
 
 
 @pytest.mark.parametrize("path", PATHS)

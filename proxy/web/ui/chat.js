@@ -5,6 +5,7 @@ import { complete } from './completion.js'
 import { $, h, icon, replace } from './dom.js'
 import { percent, usd } from './format.js'
 import { ApiError, getJson } from './http.js'
+import { openRequest } from './open-request.js'
 import './shell.js'
 
 // In the session storage of the tab, so that the chat survives a visit to another page.
@@ -344,3 +345,4 @@ $('#modes').addEventListener('change', () => {
 share.addEventListener('input', showLimit)
 showAll()
 showLimit()
+openRequest(prompt, (message) => prompt.setAttribute('placeholder', message))

@@ -4,6 +4,7 @@ import { drawChart } from './charts.js'
 import { CHARTS, findPoint } from './dashboard-charts.js'
 import { showCategories, showDrift, showLatency, showReasons } from './dashboard-tables.js'
 import { $, createCopyButton, h, replace } from './dom.js'
+import { showErrors } from './errors-card.js'
 import { ago, compact, count, dollars, score as formatScore, ms, percent } from './format.js'
 import { getJson } from './http.js'
 import { showLearning } from './learning-card.js'
@@ -205,6 +206,7 @@ async function refresh({ reset = false } = {}) {
       load('pareto', showPareto),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
+      load('errors', () => showErrors(state.errors)),
       requests.refresh({ reset }),
     ])
     state.updatedAt = Date.now() / 1000

@@ -90,7 +90,7 @@ export function createCopyButton(text, label = 'Copy') {
       class: 'quiet small',
       on: {
         click: async () => {
-          await copy(typeof text === 'function' ? text() : text)
+          await copy(typeof text === 'function' ? await text() : text)
           replace(caption, 'Copied')
           setTimeout(() => replace(caption, label), 1500)
         },

@@ -1,11 +1,14 @@
 // Drawer of the dashboard with the details of one request: decision, times, costs and texts.
 
+import { createCurl } from './curl.js'
 import { createGauge, createTierBadge, explainReason, formatCheck } from './decision.js'
 import { $, createCopyButton, createFacts, h, icon, replace } from './dom.js'
-import { count, score as formatScore, ms, usd } from './format.js'
+import { count, score as formatScore, usd } from './format.js'
 import { getJson } from './http.js'
+import { createRawJson, loadBodies } from './raw-json.js'
 import { createSecondLook } from './second-look.js'
 import { status } from './shell.js'
+import { createWaterfall } from './waterfall.js'
 
 const drawer = $('#drawer')
 
@@ -60,7 +63,10 @@ export async function openDetails(id) {
   }
 }
 
-function createDetails(row, { keeps_prompts: keeps }) {
+function createDetails(
+  row,
+  { keeps_prompts: keeps, keeps_bodies: keepsBodies, needs_key: needsKey },
+) {
   const missing =
     {
       none: 'Prompts are not stored (storage.prompts: none).',
@@ -75,6 +81,8 @@ function createDetails(row, { keeps_prompts: keeps }) {
       createGauge(row),
       h('span', { class: 'small' }, explainReason(row)),
     ),
+    createOutcome(row),
+    createActions(row, turns, needsKey),
     h(
       'section',
       { class: 'stack' },
@@ -85,7 +93,7 @@ function createDetails(row, { keeps_prompts: keeps }) {
         row.explanation.map((line) => h('li', {}, line)),
       ),
     ),
-    createTimings(row),
+    h('section', { class: 'stack' }, h('h3', {}, 'Timeline'), createWaterfall(row)),
     createFacts([
       ['Cost', usd(row.cost_usd)],
       ['All-cloud cost', usd(row.cloud_cost_usd)],
@@ -155,6 +163,7 @@ function createDetails(row, { keeps_prompts: keeps }) {
           h('h3', {}, 'Answer'),
           createText('assistant', row.response),
         ),
+    createRawJson(row, keepsBodies),
     h(
       'p',
       { class: 'row dim small' },
@@ -173,38 +182,54 @@ const createText = (role, content) =>
     h('div', { class: 'text', tabindex: 0 }, content),
   )
 
-/** The times of a request as bars on a common scale. */
-function createTimings(row) {
-  const total = row.duration_ms
-  const parts = [
-    ['Decision', row.decision_ms],
-    ['First token', row.ttft_ms],
-    ['Upstream', row.upstream_ms],
-    ['Total', total],
-  ].filter(([, value]) => value !== null)
-  return h(
-    'section',
-    { class: 'stack' },
-    h('h3', {}, 'Timing'),
-    h(
-      'dl',
-      { class: 'bars num' },
-      parts.map(([name, value]) =>
-        h(
-          'div',
-          {},
-          h('dt', {}, name),
+/** What went wrong: the error of the answer, and that of the tier that failed first. */
+function createOutcome(row) {
+  const { error, error_code: code, ending, target, status: http } = row
+  const first = row.fallback_error
+  if (!error && !first) return null
+  const isRefused = ending === 'rejected'
+  return [
+    error
+      ? h(
+          'section',
+          { class: `outcome ${isRefused ? 'notice' : 'error'}` },
+          h('h3', {}, isRefused ? 'Refused by the proxy' : `Error of the ${target ?? 'proxy'}`),
+          h('p', {}, error),
           h(
-            'dd',
-            {},
-            h('span', {
-              class: 'bar',
-              style: { '--share': total ? Math.min(1, value / total) : 0 },
-            }),
-            ms(value),
+            'p',
+            { class: 'small' },
+            [code, http ? `HTTP ${http}` : ''].filter(Boolean).join(' · '),
           ),
-        ),
-      ),
-    ),
+        )
+      : null,
+    first
+      ? h(
+          'section',
+          { class: 'outcome notice' },
+          h('h3', {}, `The ${row.fallback_from} tier failed first`),
+          h('p', {}, first),
+          h('p', { class: 'small' }, row.fallback_why),
+        )
+      : null,
+  ]
+}
+
+/** Ways to ask again: in the chat, by both tiers, and in a terminal. */
+function createActions(row, turns, needsKey) {
+  const query = `?request=${encodeURIComponent(row.id)}`
+  const hasQuestion = turns.some(({ role, content }) => role === 'user' && content)
+  const writeCurl = async () => {
+    const sent = row.has_body ? (await loadBodies(row.id)).request : null
+    return createCurl(row, sent, { origin: location.origin, needsKey })
+  }
+  const link = (path, label) => h('a', { class: 'button', href: path + query }, label)
+  return h(
+    'p',
+    { class: 'row actions' },
+    hasQuestion ? link('/', 'Ask again in chat') : null,
+    hasQuestion ? link('/compare', 'Open in Compare') : null,
+    row.has_body || createCurl(row, null, { origin: '', needsKey })
+      ? createCopyButton(writeCurl, 'Copy as curl')
+      : null,
   )
 }

@@ -46,6 +46,7 @@ const FILTERS = {
   target: ['Tier', ['local', 'cloud', 'none']],
   reason: ['Reason', REASON_NAMES],
   ending: ['Ending', ENDINGS],
+  error_code: ['Error', []], // the card of errors adds the codes that occur
   category: ['Category', CATEGORIES],
   second_look: ['Second look', [...RESULT_NAMES, 'none']],
 }
