@@ -326,6 +326,7 @@ def _pages(database: peewee.Database) -> None:
         database,
         "ALTER TABLE requests ADD COLUMN queue_ms DOUBLE PRECISION",
         "ALTER TABLE requests ADD COLUMN connect_ms DOUBLE PRECISION",
+        "ALTER TABLE requests ADD COLUMN own_threshold BOOLEAN",
         """CREATE TABLE bodies (
             request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
             request TEXT, response TEXT)""",

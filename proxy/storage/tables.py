@@ -64,6 +64,9 @@ class Request(peewee.Model):
     # Parts of the upstream's time: waiting for a slot of the tier, and for a connection.
     queue_ms = peewee.DoubleField(null=True)
     connect_ms = peewee.DoubleField(null=True)
+    # Whether the threshold was not the configured one but that of the request or of a rule. Null in
+    # rows of older versions.
+    own_threshold = peewee.BooleanField(null=True)
 
     class Meta:
         table_name = "requests"

@@ -102,6 +102,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "second_look_ms": 812.5,
         "queue_ms": 3.5,
         "connect_ms": 20.25,
+        "own_threshold": True,
     }
     evidence = Evidence(broken=False, agrees=False, margin=0.25)
     record = finished(
