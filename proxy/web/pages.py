@@ -75,7 +75,7 @@ class Page(NamedTuple):
 PAGES: Final = (
     Page("/", "chat", "Chat", ("prose", "chat")),
     Page("/compare", "compare", "Compare", ("prose", "compare")),
-    Page("/dashboard", "dashboard", "Dashboard", ("dashboard",), for_admins=True),
+    Page("/dashboard", "dashboard", "Dashboard", ("dashboard", "threshold-card"), for_admins=True),
     Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
 _LOGIN: Final = Page("/login", "login", "Log in")

@@ -70,7 +70,8 @@ MAX_PREVIEW_BYTES: Final = 64 * 1024  # of rules
 RULES_SECONDS: Final = 2.0  # that a preview of rules may read prompts
 APPLY: Final = "threshold.apply"
 UNDO: Final = "threshold.undo"
-_NUMBER: Final = re.compile(r"[01]|[01]?\.\d{1,9}|[01]\.")
+# float() also takes digits of other scripts, underscores, nan and infinity.
+_NUMBER: Final = re.compile(r"(?:[0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(?:[eE][+-]?[0-9]{1,3})?")
 
 T = TypeVar("T")
 
