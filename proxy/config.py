@@ -84,6 +84,11 @@ _CREDENTIAL_HEADERS: Final = frozenset(
 _PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
 
 
+# What `with_sections` takes: sections, and the key of each.
+_PREVIEWED: Final = {"routing": "rules", "verify": "band"}
+_LIST_OF_RULES: Final = re.compile(r"(?P<flow>\s*\[)|(?:[ ]*(?:#[^\n]*)?\r?\n)*[ ]*-\s")
+
+
 class ConfigError(Exception):
     """An invalid configuration, as one line: `FILE:LINE: key.path: problem`."""
 
@@ -665,11 +670,13 @@ def load_config(
     host: str | None = None,
     port: int | None = None,
     workers: int | None = None,
+    text: str | None = None,
 ) -> Config:
     """Read and validate a configuration file.
 
     Args:
         path: the YAML file.
+        text: validated in place of the content of the file.
         environ: variables to interpolate; by default the process environment over `.env`.
         host, port, workers: override the values under `server`.
 
@@ -678,7 +685,7 @@ def load_config(
     """
     if environ is None:
         environ = read_environment()
-    document = _Document(path, _read(path), environ)
+    document = _Document(path, _read(path) if text is None else text, environ)
     _expand_api_keys(document.value)
     _refuse_both_names(document)
     try:
@@ -697,6 +704,47 @@ def load_config(
     )
     _check_meaning(config, document)
     return config
+
+
+def with_sections(config: Config, text: str) -> tuple[Config, frozenset[str]]:
+    """A configuration with other rules and another band of the second look, from YAML.
+
+    The text has `routing.rules`, or `rules` alone, and `verify.band`. Variables are not replaced.
+    Returns the sections that it has, too.
+
+    Raises:
+        ConfigError: with the first problem. The file is called `preview`.
+    """
+    is_block = False
+    if found := _LIST_OF_RULES.match(text):
+        is_block = found["flow"] is None
+        text = f"rules:\n{text}" if is_block else f"rules: {text.lstrip()}"
+    document = _Document(Path("preview"), text, {})
+    sections: dict[str, Any] = dict(document.value)
+    if "rules" in sections and "routing" not in sections:
+        sections["routing"] = {"rules": sections.pop("rules")}
+        document.move("rules", "routing.rules", lines=-is_block)
+    for name, value in sections.items():
+        known = _PREVIEWED.get(name)
+        if known is None or not isinstance(value, dict) or set(value) != {known}:
+            raise document.error(name, "a preview takes routing.rules and verify.band only")
+    routing, verify = sections.get("routing", {}), sections.get("verify", {})
+    try:
+        new_routing = msgspec.convert(routing, RoutingConfig)
+    except msgspec.ValidationError as error:
+        raise document.refuse(str(error), at="routing") from None
+    try:
+        new_verify = msgspec.convert(verify, VerifyConfig)
+    except msgspec.ValidationError as error:
+        raise document.refuse(str(error), at="verify") from None
+    if routing:
+        routing = msgspec.structs.replace(config.routing, rules=new_routing.rules)
+        config = msgspec.structs.replace(config, routing=routing)
+    if verify:
+        verify = msgspec.structs.replace(config.verify, band=new_verify.band)
+        config = msgspec.structs.replace(config, verify=verify)
+    _check_rules(config, document)
+    return config, frozenset(sections)
 
 
 def pricing_path(config: Config, path: Path) -> Path | None:
@@ -1187,6 +1235,13 @@ class _Document:
         line = self._lines.get(parent, 1)
         shown = self._shown_key(key) if shown is None else shown
         return ConfigError(f"{self._path}:{line}: {shown or 'file'}: {problem}")
+
+    def move(self, key: str, new_key: str, *, lines: int = 0) -> None:
+        """Give what is below a key the places of another one, some lines further down."""
+        self._lines = {
+            new_key + name.removeprefix(key) if name.startswith(key) else name: line + lines
+            for name, line in self._lines.items()
+        }
 
     def _shown_key(self, key: str) -> str:
         """The path of a key, without names that may be a misplaced secret."""

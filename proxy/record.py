@@ -135,6 +135,7 @@ class CallRecord:
     threshold: float | None = None
     rule: str | None = None  # the name of the matching rule, even if it did not decide
     is_paced: bool = False  # whether budget pacing may lower the threshold
+    own_threshold: bool = False  # whether the request or a rule had one of its own
     propensity: float | None = None  # the probability of the chosen tier before the choice
     candidate_score: float | None = None  # the shadow router's merit
     decision_ms: float | None = None

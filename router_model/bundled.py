@@ -33,3 +33,8 @@ def bundled(path: Path) -> Path:
     if path.exists() or path.as_posix() not in BUNDLED_FILES:
         return path
     return (_CLONE if IS_CLONE else _COPIES) / path
+
+
+def is_bundled_copy(path: Path) -> bool:
+    """Whether a file is part of an installed package, and is replaced by its next version."""
+    return not IS_CLONE and path.resolve().is_relative_to(_COPIES)

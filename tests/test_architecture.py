@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 # A package imports from rows above its own: budget may use storage, storage not budget.
 PACKAGES = [
     # The ground floor: modules, not packages.
-    "errors record secret plain_text patterns addresses config auth timeouts logs metrics",
+    "errors record secret plain_text patterns addresses config config_file auth timeouts logs "
+    "metrics",
     "protocol",
     "upstream",
     "storage",

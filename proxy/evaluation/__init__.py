@@ -41,6 +41,14 @@ from proxy.evaluation.queries import (
     WeightedPair,
 )
 from proxy.evaluation.sampling import Sampler
+from proxy.evaluation.what_if import (
+    Move,
+    ThresholdPreview,
+    compare_thresholds,
+    preview_rules,
+    preview_second_look,
+    undecidable_rules,
+)
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -54,6 +62,7 @@ __all__ = [
     "JudgedDataset",
     "JudgedRequest",
     "JudgingSummary",
+    "Move",
     "NotEnoughJudgements",
     "NothingHeldOut",
     "OnPaidCall",
@@ -64,6 +73,7 @@ __all__ = [
     "RouterComparison",
     "Sampler",
     "ShadowComparison",
+    "ThresholdPreview",
     "WeightedPair",
     "calibrate_router",
     "can_compare",
@@ -71,14 +81,18 @@ __all__ = [
     "check_target",
     "compare_at_cost",
     "compare_routers",
+    "compare_thresholds",
     "dataset_of_pair",
     "explain",
     "fit_parts",
     "judge_price",
+    "preview_rules",
+    "preview_second_look",
     "quality_metrics",
     "spent_share",
     "threshold_in_use",
     "timeline",
     "training_rows",
+    "undecidable_rules",
     "with_band",
 ]

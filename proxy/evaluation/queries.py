@@ -5,6 +5,7 @@ than `requests`.
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import peewee
@@ -18,6 +19,7 @@ from router_model.evidence import Evidence
 from router_model.value import CHARS_PER_TOKEN
 
 _MAX_JUDGED: Final = 5_000
+_IDS_AT_ONCE: Final = 500
 
 
 class CategoryScore(NamedTuple):
@@ -33,9 +35,20 @@ class CategoryScore(NamedTuple):
 
 
 class WeightedPair(NamedTuple):
-    """The judge scores of both answers and the request's merit. `weight` as in `JudgedRequest`."""
+    """The judge scores of both answers, the request's merit, and the cloud's actual or estimated
+    cost. `weight` as in `JudgedRequest`.
+    """
 
     merit: float
+    local: float
+    cloud: float
+    weight: float
+    cloud_usd: float | None = None
+
+
+class JudgedScores(NamedTuple):
+    """The mean judge scores of both tiers' answers to a request. `weight` as in `JudgedRequest`."""
+
     local: float
     cloud: float
     weight: float
@@ -161,11 +174,27 @@ class QualityQueries(Queries):
     def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
         """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
         both = self._both(since)
-        query = _routed(both, Request.merit, both.c.local, both.c.cloud, Sample.propensity)
+        query = _routed(
+            both, Request.merit, both.c.local, both.c.cloud, Sample.propensity,
+            Request.cloud_cost_usd,
+        )  # fmt: skip
         return [
-            WeightedPair(merit, local, cloud, _weight(propensity))
-            for merit, local, cloud, propensity in self._rows(query)
+            WeightedPair(merit, local, cloud, _weight(propensity), usd)
+            for merit, local, cloud, propensity, usd in self._rows(query)
         ]
+
+    def judged_scores(self, ids: Sequence[str]) -> dict[str, JudgedScores]:
+        """The judge scores of those of these requests that have some for both answers."""
+        scores: dict[str, JudgedScores] = {}
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = Judgement.request_id.in_(ids[start : start + _IDS_AT_ONCE])
+            both = self._mean_scores(some).alias("both")
+            query = both.select_from(
+                both.c.request_id, both.c.local, both.c.cloud, Sample.propensity
+            ).join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == both.c.request_id)
+            for request_id, local, cloud, propensity in self._rows(query):
+                scores[request_id] = JudgedScores(local, cloud, _weight(propensity))
+        return scores
 
     def judged_requests(self, since: float = 0.0) -> list[JudgedRequest]:
         """The requests since `since` with judge scores for both answers, oldest first."""
@@ -302,21 +331,24 @@ class QualityQueries(Queries):
 
     def _both(self, since: float) -> Any:
         """The newest requests with judge scores for both answers: their mean scores."""
+        return _newest(self._mean_scores(Judgement.created_at >= since), Judgement)
+
+    def _mean_scores(self, condition: Any) -> Any:
+        """The mean scores by request, of requests with judge scores for both answers."""
 
         def score(target: str) -> Any:
             return peewee.fn.AVG(
                 peewee.Case(None, ((Judgement.target == target, Judgement.score),))
             )
 
-        both = (
+        return (
             Judgement.select(
                 Judgement.request_id, score("local").alias("local"), score("cloud").alias("cloud")
             )
-            .where(Judgement.created_at >= since)
+            .where(condition)
             .group_by(Judgement.request_id)
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
         )
-        return _newest(both, Judgement)
 
     def _answers(self, since: float) -> Any:
         """The scores of the newest judged answers that clients got, for routed requests."""

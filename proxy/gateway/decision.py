@@ -263,6 +263,9 @@ class DecisionMaker:
             rule=rule,
             housekeeping=housekeeping,
         )
+        record.own_threshold = preference.threshold is not None or (
+            rule is not None and rule.threshold is not None
+        )
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
         if decision.has_alternative:

@@ -21,7 +21,7 @@ from proxy.routing.router import (
     read_headers,
     wants_no_store,
 )
-from proxy.routing.rules import RuleInput
+from proxy.routing.rules import Rule, RuleInput, Rules
 from proxy.routing.shadow_router import TIMEOUT_SECONDS, ShadowRouter
 from proxy.routing.verifier import Verifier
 
@@ -33,7 +33,9 @@ __all__ = [
     "Model",
     "Router",
     "RoutingPreference",
+    "Rule",
     "RuleInput",
+    "Rules",
     "Scorer",
     "ShadowRouter",
     "Verifier",

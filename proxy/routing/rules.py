@@ -140,16 +140,21 @@ class Rules:
 
     async def find(self, given: RuleInput) -> Rule | None:
         """The first rule whose conditions hold."""
+        await self.prepare(given.tokens)
+        if self._reads_text and len(given.text) > _LONG_CHARS:
+            return await asyncio.to_thread(self.find_prepared, given)
+        return self.find_prepared(given)
+
+    async def prepare(self, tokens: TokenCounter) -> None:
+        """Load what the conditions need."""
         if self._counts_tokens:
-            await given.tokens.ready()
+            await tokens.ready()
         if self._reads_language and not language.is_loaded():
             async with self._loading:  # one thread loads; the second request finds it loaded
                 await asyncio.to_thread(language.load)
-        if self._reads_text and len(given.text) > _LONG_CHARS:
-            return await asyncio.to_thread(self._find, given)
-        return self._find(given)
 
-    def _find(self, given: RuleInput) -> Rule | None:
+    def find_prepared(self, given: RuleInput) -> Rule | None:
+        """As `find`, after `prepare`. A long text takes milliseconds: call it in a thread."""
         for rule, conditions in self._rules:
             for condition in conditions:  # not all(): it would create a generator for each rule
                 if not condition(given):

@@ -57,7 +57,15 @@ from proxy.storage import (
     redacted_url,
 )
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
-from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
+from proxy.web import (
+    dashboard_api,
+    experiments_api,
+    native_api,
+    openai_api,
+    pages,
+    service_api,
+    threshold_api,
+)
 from proxy.web.openai_api import BodyLimits
 
 logger = logging.getLogger(__name__)
@@ -316,6 +324,15 @@ class Proxy:
                     manifest=lambda: self.reloader.models.router.manifest_for(self.config),
                     drift=lambda: self.drift_monitor.drift,
                     learning=self._learning_records,
+                ),
+                *threshold_api.routes(
+                    self.gateway,
+                    self.requests,
+                    manifest=lambda: self.reloader.models.router.manifest_for(self.config),
+                    tokens=self._tokens,
+                    path=self._path,
+                    reload=self.reloader.apply_file,
+                    body_seconds=body_limits.small_body_seconds,
                 ),
                 *pages.routes(
                     self.gateway,

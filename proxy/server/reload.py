@@ -43,6 +43,7 @@ class Reloader:
     Attributes:
         models: the router models in use.
         succeeded: whether the configuration in the file is the one in use.
+        problem: why it is not; None if it is.
         retired: replaced parts that running requests may still use.
 
     Args:
@@ -67,6 +68,7 @@ class Reloader:
     ) -> None:
         self.models = models
         self.succeeded = True
+        self.problem: str | None = None
         self.retired: set[Upstream | Scorer] = set()
         self._gateway = gateway
         self._path = path
@@ -99,11 +101,11 @@ class Reloader:
                 snapshot = self._build(config, models, old)
             except (ConfigError, RouterModelError) as error:
                 logger.error("reload failed, the previous configuration stays in use: %s", error)
-                self.succeeded = False
+                self.succeeded, self.problem = False, str(error)
                 return False
             except Exception:  # a bug must not stop the file watch
                 logger.exception("reload failed, the previous configuration stays in use")
-                self.succeeded = False
+                self.succeeded, self.problem = False, "the log has the error"
                 return False
             if (local := snapshot.upstreams[Target.LOCAL]) not in old.upstreams.values():
                 await local.refresh()
@@ -112,7 +114,7 @@ class Reloader:
             replaced |= set(old.upstreams.values()) - set(snapshot.upstreams.values())
             replaced |= old_models.scorers - models.scorers
             self._retire(replaced, after_seconds=old.config.server.request_timeout_seconds)
-            self.succeeded = True
+            self.succeeded, self.problem = True, None
             await self._on_change()
             logger.info("the configuration in %s is in use", self._path)
             for warning in config.warnings():
@@ -120,6 +122,10 @@ class Reloader:
             if models.router.manifest is not None:
                 warn_of_mismatches(models.router.manifest, config)
             return True
+
+    async def apply_file(self) -> str | None:
+        """Apply the configuration in the file now. Returns why it is refused, or None."""
+        return None if await self.reload() else self.problem
 
     def reload_soon(self) -> None:
         """Start a reload, for instance from a signal handler. Call it on the event loop."""

@@ -4,6 +4,7 @@ This package does not know prices, budgets or how the quality of an answer is es
 """
 
 from proxy.storage import tables
+from proxy.storage.audit import AuditLog
 from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
@@ -31,6 +32,7 @@ from proxy.storage.queries import (
     start_of_day,
 )
 from proxy.storage.read_only import Queries
+from proxy.storage.recent import RecentRequests, RoutedRequest, ScoredRequest
 from proxy.storage.request_log import RequestLog, RequestPage, parse_turns
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 from proxy.storage.writer import Store, retry_until_written
@@ -39,6 +41,7 @@ __all__ = [
     "FAILURES",
     "MINUTE_SECONDS",
     "NEWEST",
+    "AuditLog",
     "PAUSE_SECONDS",
     "Dimension",
     "ErrorGroup",
@@ -50,9 +53,12 @@ __all__ = [
     "Notices",
     "Quantiles",
     "Queries",
+    "RecentRequests",
     "RequestLog",
     "RequestPage",
     "RequestQueries",
+    "RoutedRequest",
+    "ScoredRequest",
     "SharedLimits",
     "Store",
     "StoreUnavailable",

@@ -329,6 +329,7 @@ def _pages(database: peewee.Database) -> None:
         "ALTER TABLE requests ADD COLUMN opened_ms DOUBLE PRECISION",
         "ALTER TABLE requests ADD COLUMN attempt_ms DOUBLE PRECISION",
         "ALTER TABLE requests ADD COLUMN fallback_error TEXT",
+        "ALTER TABLE requests ADD COLUMN own_threshold BOOLEAN",
         """CREATE TABLE bodies (
             request_id TEXT NOT NULL PRIMARY KEY, created_at DOUBLE PRECISION NOT NULL,
             request TEXT, response TEXT)""",

@@ -171,7 +171,7 @@ class RequestLog(Queries):
             last = rows[-1]["created_at"], rows[-1]["id"]
         for row in rows:
             row["streamed"] = bool(row["streamed"])
-            row["prompt"] = _excerpt(row["prompt"])
+            row["prompt"] = excerpt(row["prompt"])
         return RequestPage(rows, last, searched)
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
@@ -227,6 +227,8 @@ def _add_opinions(database: peewee.Database, rows: list[dict[str, Any]]) -> list
     by_id = {row["id"]: row for row in rows}
     for row in rows:
         row["streamed"] = bool(row["streamed"])
+        if row["own_threshold"] is not None:
+            row["own_threshold"] = bool(row["own_threshold"])
         turns = parse_turns(row["prompt"])
         if turns is not None:
             row["prompt"] = [{"role": role, "content": text} for role, text in turns]
@@ -245,8 +247,8 @@ def _add_opinions(database: peewee.Database, rows: list[dict[str, Any]]) -> list
     return rows
 
 
-def _excerpt(prompt: str | None) -> str | None:
-    """The beginning of the last user message."""
+def excerpt(prompt: str | None) -> str | None:
+    """The beginning of the last user message of a stored prompt."""
     turns = parse_turns(prompt)
     if not turns:
         return None

@@ -68,6 +68,9 @@ class Request(peewee.Model):
     opened_ms = peewee.DoubleField(null=True)
     attempt_ms = peewee.DoubleField(null=True)
     fallback_error = peewee.TextField(null=True)  # what the first tier said, if it failed
+    # Whether the threshold was not the configured one but that of the request or of a rule. Null in
+    # rows of older versions.
+    own_threshold = peewee.BooleanField(null=True)
 
     class Meta:
         table_name = "requests"

@@ -76,7 +76,7 @@ _PLAIN_COLUMNS: Final = tuple(
     "saved_usd fallback_from fallback_why session_id history_hash client_key_hash error error_code "
     "propensity candidate_score rule merit failed_check discarded_tokens second_look "
     "verified_score verified_merit second_look_ms queue_ms connect_ms opened_ms attempt_ms "
-    "fallback_error".split()
+    "fallback_error own_threshold".split()
 )
 _COLUMNS: Final = (*_PLAIN_COLUMNS, "evidence", "category", "prompt", "response")
 _SAMPLE_COLUMNS: Final = (

@@ -3,7 +3,15 @@
 This package decides nothing about a request; the gateway does.
 """
 
-from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
+from proxy.web import (
+    dashboard_api,
+    experiments_api,
+    native_api,
+    openai_api,
+    pages,
+    service_api,
+    threshold_api,
+)
 from proxy.web.client_connection import IS_DRAINING, Connection
 
 __all__ = [
@@ -15,4 +23,5 @@ __all__ = [
     "openai_api",
     "pages",
     "service_api",
+    "threshold_api",
 ]

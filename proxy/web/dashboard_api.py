@@ -10,8 +10,8 @@ longer: they have a separate endpoint, and its results are cached.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal, TypeVar, cast
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
@@ -19,7 +19,7 @@ from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
-from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
+from proxy.evaluation import QualityQueries
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.evaluation.timeline import phases
 from proxy.gateway import Gateway, Snapshot
@@ -27,7 +27,6 @@ from proxy.learning import LearningRecords, read_state
 from proxy.record import DAY_SECONDS, Ending, Reason, SecondLookResult
 from proxy.storage import (
     ErrorGroup,
-    MeritBucket,
     RequestLog,
     RequestPage,
     RequestQueries,
@@ -37,7 +36,7 @@ from proxy.storage import (
 )
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
-from router_model.manifest import Manifest, OperatingPoint
+from router_model.manifest import Manifest
 
 # Time ranges in seconds; None is everything.
 SPANS: Final[dict[str, float | None]] = {
@@ -46,7 +45,6 @@ SPANS: Final[dict[str, float | None]] = {
 HOURLY: Final = ("24h", "7d")  # the others are daily
 MAX_LISTED: Final = 200
 CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to aggregate
-THRESHOLDS: Final = [step / 100 for step in range(101)]
 _FILTERS: Final = {
     "target": ("local", "cloud", "none"),
     "reason": tuple(Reason),
@@ -83,19 +81,6 @@ class TimedCache:
             task = asyncio.ensure_future(query())
             self._entries[key] = self._clock(), task
         return cast(T, await asyncio.shield(task))
-
-
-class ParetoPoint(NamedTuple):
-    """A point of the cost-quality curve: the outcome of one threshold on recorded requests.
-
-    `quality` is the recovered share of the quality gap between the tiers; None if unknown.
-    """
-
-    threshold: float
-    cloud_share: float
-    cost_usd: float
-    cost_share: float
-    quality: float | None
 
 
 def routes(
@@ -139,18 +124,6 @@ def routes(
         span = _span(request)
         payload = await cache.get(("quality", span), lambda: _ask(lambda: judged(quality, span)))
         return Response({"span": span, **payload})
-
-    @get("/api/pareto")
-    async def show_pareto(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
-        _admit(gateway, request)
-        span = _span(request)
-        since = _since(span)
-        pairs = await cache.get(
-            ("pairs", span), lambda: _ask(lambda: quality.weighted_pairs(since))
-        )
-        scored = await _ask(lambda: requests.merit_histogram(since))
-        current = gateway.paced_threshold(gateway.snapshot)
-        return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
 
     @get("/api/learning")
     async def show_learning(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -223,8 +196,8 @@ def routes(
         return Response({"span": span, **payload})
 
     return [
-        show_stats, show_quality, show_pareto, show_learning, list_requests, show_request,
-        show_body, list_errors,
+        show_stats, show_quality, show_learning, list_requests, show_request, show_body,
+        list_errors,
     ]  # fmt: skip
 
 
@@ -290,82 +263,6 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
         "estimates": plain_estimates(quality.quality(since)),
         "categories": [item._asdict() for item in quality.grades_by_category(since)],
     }
-
-
-def pareto(
-    scored: Sequence[MeritBucket],
-    pairs: Sequence[WeightedPair],
-    manifest: Manifest | None,
-    current: float,
-) -> dict[str, Any]:
-    """Cost and quality of each threshold on recorded requests.
-
-    Cost is the real or estimated cloud cost; the price of the local tier, mostly 0, is left out.
-    Quality comes from judged requests, or from the router model's validation data if too few are
-    judged.
-
-    Args:
-        scored: one bucket per hundredth of the merit.
-        pairs: judged requests with both tiers' answers.
-        current: the threshold in use.
-    """
-    if len(pairs) >= MIN_PAIRS:
-        basis, table = "judged", _recovered(pairs)
-    elif manifest is not None:
-        basis, table = "validation", _validated(manifest.thresholds)
-    else:
-        basis, table = None, [None] * len(THRESHOLDS)
-    requests = sum(bucket.requests for bucket in scored)
-    dollars = sum(bucket.cloud_usd for bucket in scored)
-    sent, spent = 0, 0.0
-    curve = []
-    for index, (threshold, quality) in enumerate(zip(THRESHOLDS, table, strict=True)):
-        curve.append(
-            ParetoPoint(
-                threshold,
-                sent / requests if requests else 0.0,
-                spent,
-                spent / dollars if dollars else 0.0,
-                quality,
-            )
-        )
-        if index < len(scored):
-            sent, spent = sent + scored[index].requests, spent + scored[index].cloud_usd
-    return {
-        "requests": requests,
-        "all_cloud_usd": dollars,
-        "basis": basis,
-        "judged": len(pairs),
-        "judged_needed": MIN_PAIRS,
-        "threshold": current,
-        "curve": [point._asdict() for point in curve],
-    }
-
-
-def _recovered(pairs: Sequence[WeightedPair]) -> list[float | None]:
-    """The recovered share of the quality gap by threshold, from judged pairs."""
-    gap = sum(pair.weight * (pair.cloud - pair.local) for pair in pairs)
-    if gap <= 0:
-        return [None] * len(THRESHOLDS)
-    return [
-        sum(pair.weight * (pair.cloud - pair.local) for pair in pairs if pair.merit < threshold)
-        / gap
-        for threshold in THRESHOLDS
-    ]
-
-
-def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
-    """The same from the router model's table, with linear interpolation."""
-    known = [(0.0, 0.0), *((point.threshold, point.quality_share) for point in table), (1.0, 1.0)]
-    values: list[float | None] = []
-    index = 0
-    for threshold in THRESHOLDS:
-        while index + 2 < len(known) and known[index + 1][0] < threshold:
-            index += 1
-        (left, low), (right, high) = known[index], known[index + 1]
-        share = (threshold - left) / (right - left) if right > left else 1.0
-        values.append(low + min(max(share, 0.0), 1.0) * (high - low))
-    return values
 
 
 def _money(sums: Totals) -> dict[str, Any]:

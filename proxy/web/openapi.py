@@ -21,7 +21,7 @@ _ERRORS: Final = {
     "403": "The origin is not allowed, or an admin key is needed.",
     "404": "The model, request or path does not exist.",
     "408": "The request arrived too slowly.",
-    "409": "Another step is running, this step cannot run, or the upstream returned 409.",
+    "409": "The step or change is not possible in the current state, or the upstream returned 409.",
     "413": "The request body exceeds `server.max_body_mb`.",
     "422": "The upstream returned 422.",
     "429": "The rate limit or budget of the key, the proxy or the upstream is exceeded.",
@@ -211,7 +211,7 @@ def document() -> bytes:
         streams = path in ("/api/chat", "/api/generate")
         paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
-    for path, (method, summary, body) in _PAGES.items():
+    for path, (method, summary, body) in (*_PAGES.items(), *_PAGE_CHANGES.items()):
         operation = _operation(summary, body=body, accepted=method == "post")
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
@@ -219,7 +219,7 @@ def document() -> bytes:
             for name in names
         ] + [
             {"name": name, "in": "query", "schema": kind}
-            for name, kind in _QUERY_PARAMETERS.get(path, ())
+            for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
         ]
         paths.setdefault(path, {})[method] = operation
     for path, summary in {
@@ -295,6 +295,11 @@ _FEEDBACK: Final = {
 }
 
 
+_SHA256: Final = {
+    "type": "string",
+    "pattern": "^[0-9a-f]{64}$",
+    "description": "Of the configuration file, as returned with the difference.",
+}
 # The JSON API of the pages, mostly for admins: path, method, summary, request body.
 _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/status": ("get", "Get the state of the proxy: tiers, router model, threshold.", None),
@@ -318,6 +323,14 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
     "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
     "/api/pareto": ("get", "Get cost and quality of each threshold.", None),
+    "/api/threshold": ("get", "Get the threshold, its file and its last change.", None),
+    "/api/threshold/preview": (
+        "get", "List recent requests that another threshold would move.", None
+    ),
+    "/api/threshold/undo": (
+        "post", "Restore the threshold before the last change.",
+        {"type": "object", "required": ["sha256"], "properties": {"sha256": _SHA256}},
+    ),
     "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
     "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
     "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
@@ -350,9 +363,39 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}": ("get", "Get the state and the log of a job.", None),
     "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
+# Further methods of the same paths.
+_PAGE_CHANGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
+    "/api/threshold": (
+        "post", "Change the threshold in the configuration file. With `dry_run`, only compare.",
+        {
+            "type": "object",
+            "required": ["threshold"],
+            "properties": {
+                "threshold": {
+                    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]
+                },
+                "sha256": _SHA256,
+                "dry_run": {"type": "boolean"},
+            },
+        },
+    ),
+    "/api/threshold/preview": (
+        "post", "Preview a threshold, rules and a band of the second look on recent requests.",
+        {
+            "type": "object",
+            "properties": {
+                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                "rules": {"type": "array", "description": "As `routing.rules`."},
+                "verify": {"type": "object", "description": "With `band`, as in `verify`."},
+                "yaml": {"type": "string", "description": "Rules and band as YAML."},
+            },
+        },
+    ),
+}  # fmt: skip
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto", "/api/errors"), (_SINCE,)),
+    "/api/threshold/preview": (("threshold", {"type": "number", "minimum": 0, "maximum": 1}),),
     "/api/requests": (
         _SINCE,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),

@@ -75,7 +75,13 @@ class Page(NamedTuple):
 PAGES: Final = (
     Page("/", "chat", "Chat", ("prose", "chat")),
     Page("/compare", "compare", "Compare", ("prose", "compare")),
-    Page("/dashboard", "dashboard", "Dashboard", ("dashboard", "details"), for_admins=True),
+    Page(
+        "/dashboard",
+        "dashboard",
+        "Dashboard",
+        ("dashboard", "threshold-card", "details"),
+        for_admins=True,
+    ),
     Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
 _LOGIN: Final = Page("/login", "login", "Sign in")

@@ -125,9 +125,10 @@ def test_pairs_have_the_merit_of_their_request(
         and (row["id"], "cloud") in scores
     ]
     assert len(expected) > 100
-    assert np.array(sorted(quality_of(stats).weighted_pairs())) == pytest.approx(
-        np.array(sorted(expected))
-    )
+    pairs = quality_of(stats).weighted_pairs()
+    assert np.array(sorted(pair[:4] for pair in pairs)) == pytest.approx(np.array(sorted(expected)))
+    usd = {row["merit"]: row["cloud_cost_usd"] for row in filled}
+    assert all(pair.cloud_usd == usd[pair.merit] for pair in pairs if pair.merit != 0.9999)
     assert quality_of(stats).weighted_pairs(NOW + HOUR) == []
 
 

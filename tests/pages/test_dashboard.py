@@ -147,37 +147,6 @@ async def test_time_range_survives_a_reload(tmp_path: Path, start: StartProxy, s
     await expect(figure(page, "Requests")).to_contain_text("50")
 
 
-async def test_what_if_slider_shows_the_effect_of_a_threshold(
-    tmp_path: Path, start: StartProxy, show: Show
-) -> None:
-    records = fill_up(tmp_path, 40)
-    cloud = sum(item.target is Target.CLOUD for item in records)
-    proxy = await start()
-    page = await show(proxy.origin, "/dashboard", permissions=["clipboard-read", "clipboard-write"])
-    await settled(page)
-    slider = page.get_by_label("What if the threshold were")
-    await expect(slider).to_have_value("50")
-    result = page.locator("#whatif-result")
-    local = 40 - cloud
-    await expect(result).to_have_text(
-        f"{local / 40 * 100:.0f} % stay local, ${cloud / 4:.2f} of $10.00 spent"
-    )
-    await slider.focus()
-    await page.keyboard.press("End")
-    await expect(result).to_have_text("0 % stay local, $10.00 of $10.00 spent")
-    await page.keyboard.press("Home")
-    await expect(result).to_have_text("100 % stay local, $0.00 of $10.00 spent")
-    await slider.fill("95")
-    await page.get_by_role("button", name="Copy as configuration").click()
-    copied = await page.evaluate("navigator.clipboard.readText()")
-    assert copied == "routing:\n  threshold: 0.95\n"
-    # A refresh does not move the slider.
-    async with page.expect_response("**/api/pareto*"):
-        await page.get_by_role("button", name="Pause").click()
-        await page.get_by_role("button", name="Resume").click()
-    await expect(slider).to_have_value("95")
-
-
 async def test_requests_are_filtered_searched_and_paged(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:

@@ -105,6 +105,7 @@ def test_record_becomes_a_row(url: str) -> None:
         "opened_ms": 8.5,
         "attempt_ms": 100.5,
         "fallback_error": "Out of memory. (status 500)",
+        "own_threshold": True,
     }
     evidence = Evidence(broken=False, agrees=False, margin=0.25)
     record = finished(

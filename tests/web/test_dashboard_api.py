@@ -13,12 +13,9 @@ from fakes import EASY, HARD, FakeUpstream, error_json, whole
 from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
-from proxy.evaluation.queries import WeightedPair
 from proxy.record import Reason, SecondLookResult, Target
-from proxy.storage.queries import MeritBucket
-from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
+from proxy.web.dashboard_api import SPANS, TimedCache
 from router_model.evidence import Evidence
-from router_model.manifest import Manifest
 from stored import connected, fill, finished
 
 pytest_plugins = ["databases"]
@@ -284,75 +281,7 @@ async def test_unstored_texts_are_not_returned(start: StartProxy) -> None:
     assert EASY not in str(details)
 
 
-# --- Pareto curve ---
-
-
-def test_requests_below_the_threshold_go_to_the_cloud() -> None:
-    scored = [MeritBucket(0, 0.0)] * 100
-    scored[10], scored[60], scored[99] = (
-        MeritBucket(2, 8.0),
-        MeritBucket(1, 1.5),
-        MeritBucket(1, 0.5),
-    )
-    result = pareto(scored, [], None, 0.5)
-    points = {point["threshold"]: point for point in result["curve"]}
-    for threshold, share, usd in (
-        (0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.11, 0.5, 8.0), (0.6, 0.5, 8.0), (0.61, 0.75, 9.5),
-        (1.0, 1.0, 10.0),
-    ):  # fmt: skip
-        point = points[threshold]
-        assert (point["cloud_share"], point["cost_usd"]) == (share, usd), threshold
-        assert point["cost_share"] == usd / 10
-        assert point["quality"] is None
-    assert (result["requests"], result["all_cloud_usd"], result["basis"]) == (4, 10.0, None)
-
-
-def test_quality_is_the_recovered_share_of_the_gap() -> None:
-    nothing = [MeritBucket(0, 0.0)] * 100
-    # Below 0.3 the cloud is 4 better. Above 0.3 it is 1 better, with twice the weight.
-    pairs = [WeightedPair(0.2, 4.0, 8.0, 1.0), WeightedPair(0.8, 7.0, 8.0, 2.0)] * (MIN_PAIRS // 2)
-    result = pareto(nothing, pairs, None, 0.5)
-    assert result["basis"] == "judged"
-    quality = {point["threshold"]: point["quality"] for point in result["curve"]}
-    assert quality[0.2] == 0.0
-    assert quality[0.21] == quality[0.8] == pytest.approx(4 / 6)
-    assert quality[0.81] == quality[1.0] == 1.0
-    # If the local answers are better, there is no gap to recover.
-    worse = [WeightedPair(0.5, 9.0, 8.0, 1.0)] * MIN_PAIRS
-    assert {point["quality"] for point in pareto(nothing, worse, None, 0.5)["curve"]} == {None}
-
-
-def test_without_judged_pairs_quality_comes_from_validation_data(
-    shipped_manifest: Manifest,
-) -> None:
-    result = pareto([MeritBucket(1, 1.0)] * 100, [], shipped_manifest, 0.5)
-    assert result["basis"] == "validation"
-    quality = [point["quality"] for point in result["curve"]]
-    assert quality[0] == 0.0
-    assert quality[-1] == 1.0
-    assert len(quality) == len(THRESHOLDS)
-    for point in shipped_manifest.thresholds:
-        if round(point.threshold, 2) == point.threshold:
-            index = round(point.threshold * 100)
-            assert quality[index] == pytest.approx(point.quality_share)
-
-
-@pytest.fixture
-def shipped_manifest() -> Manifest:
-    return Manifest.load(Path(__file__).parents[2] / "data/models/router")
-
-
-async def test_curve_covers_the_selected_time_range(proxy: LiveProxy) -> None:
-    await chat_and_wait(proxy, EASY, HARD)
-    result = await get(proxy, "/api/pareto", since="24h")
-    assert result["requests"] == 2
-    assert result["threshold"] == 0.5
-    assert result["all_cloud_usd"] > 0
-    half = result["curve"][50]
-    assert (half["cloud_share"], half["cost_usd"]) == (
-        0.5,
-        pytest.approx(result["all_cloud_usd"] / 2),
-    )
+# --- quality ---
 
 
 async def test_quality_names_the_missing_data(proxy: LiveProxy) -> None:

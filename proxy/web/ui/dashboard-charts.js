@@ -78,64 +78,6 @@ function drawCost(data, colours) {
   }
 }
 
-/** The point of the cost and quality curve at a threshold. */
-export const findPoint = ({ curve }, threshold) => curve[Math.round(threshold * 100)]
-
-function drawCurve({ pareto, whatIf }, colours) {
-  const known = pareto.curve.filter(({ quality }) => quality !== null)
-  const current = findPoint(pareto, pareto.threshold)
-  const selected = findPoint(pareto, whatIf)
-  const makeMarker = (point, name, colour, symbol) => ({
-    type: 'scatter',
-    mode: 'markers',
-    name,
-    x: [point.cost_share],
-    y: [point.quality],
-    marker: { color: colour, size: 11, symbol, line: { color: colours.surface, width: 1.5 } },
-    hovertemplate: `threshold ${formatScore(point.threshold)}<extra></extra>`,
-  })
-  return {
-    data:
-      pareto.basis === null
-        ? []
-        : [
-            {
-              type: 'scatter',
-              mode: 'lines',
-              name: 'random',
-              x: [0, 1],
-              y: [0, 1],
-              line: { color: colours.dim, width: 1, dash: 'dot' },
-              hoverinfo: 'skip',
-            },
-            {
-              type: 'scatter',
-              mode: 'lines',
-              name: 'by score',
-              x: known.map((point) => point.cost_share),
-              y: known.map((point) => point.quality),
-              text: known.map((point) => formatScore(point.threshold)),
-              line: { color: colours.accent, width: 2 },
-              hovertemplate:
-                'threshold %{text}: %{x:.0%} of the cost, %{y:.0%} of the gap<extra></extra>',
-            },
-            makeMarker(current, 'current', colours.text, 'circle'),
-            ...(selected.threshold === current.threshold
-              ? []
-              : [makeMarker(selected, 'what if', colours.warn, 'diamond')]),
-          ],
-    layout: {
-      hovermode: 'closest',
-      xaxis: {
-        title: { text: 'share of the all-cloud cost' },
-        tickformat: '.0%',
-        range: [-0.02, 1.02],
-      },
-      yaxis: { title: { text: 'gap recovered' }, tickformat: '.0%' },
-    },
-  }
-}
-
 function drawScores({ stats: { scores, merits, threshold } }, colours) {
   const middles = scores.map((_, index) => (index + 0.5) / 100)
   const isByScore = merits.every((number, index) => number === scores[index])
@@ -201,10 +143,9 @@ function drawScores({ stats: { scores, merits, threshold } }, colours) {
   }
 }
 
-/** By the id of their elements; each takes {stats, pareto, span, whatIf} and the palette. */
+/** By the id of their elements; each takes {stats, span} and the palette. */
 export const CHARTS = {
   traffic: drawTraffic,
   money: drawCost,
-  curve: drawCurve,
   scores: drawScores,
 }

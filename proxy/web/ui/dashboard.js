@@ -1,15 +1,16 @@
 // Dashboard page: traffic, cost, quality and latency of a time range, and the effect of a threshold.
 
 import { drawChart } from './charts.js'
-import { CHARTS, findPoint } from './dashboard-charts.js'
+import { CHARTS } from './dashboard-charts.js'
 import { showCategories, showDrift, showLatency, showReasons } from './dashboard-tables.js'
-import { $, createCopyButton, h, replace } from './dom.js'
+import { $, h, replace } from './dom.js'
 import { showErrors } from './errors-card.js'
-import { ago, compact, count, dollars, score as formatScore, ms, percent } from './format.js'
+import { ago, compact, count, dollars, ms, percent } from './format.js'
 import { getJson } from './http.js'
 import { showLearning } from './learning-card.js'
 import { openRequests } from './requests.js'
 import './shell.js'
+import { openThreshold } from './threshold-card.js'
 
 const REFRESH_MS = 10_000
 const TIERS = ['local', 'cloud']
@@ -18,7 +19,6 @@ const state = {
   span: readSpan(),
   stats: null,
   quality: null,
-  pareto: null,
   learning: null,
   updatedAt: null,
   isPaused: false,
@@ -136,61 +136,13 @@ const updateCategories = () =>
 function draw(name) {
   if (!state.isDrawing) return
   if (charts[name]) charts[name].update()
-  else
-    charts[name] = drawChart($(`#${name}`), (colours) =>
-      CHARTS[name]({ ...state, whatIf: readWhatIf() }, colours),
-    )
+  else charts[name] = drawChart($(`#${name}`), (colours) => CHARTS[name](state, colours))
 }
-
-// --- what if ---
-
-const slider = $('#whatif')
-const readWhatIf = () => Number(slider.value) / 100
-
-function showPareto() {
-  const { basis, judged, judged_needed: needed, threshold } = state.pareto
-  if (!slider.dataset.moved) slider.value = Math.round(threshold * 100)
-  replace(
-    $('#basis'),
-    {
-      judged: `Quality is estimated from ${count(judged)} judged pairs of these requests.`,
-      validation: `Quality is from the router’s validation data until ${needed} pairs are judged (${count(judged)} so far). Cost is from these requests.`,
-    }[basis] ?? 'Quality cannot be estimated without a router model.',
-  )
-  draw('curve')
-  showWhatIf()
-}
-
-function showWhatIf() {
-  const point = findPoint(state.pareto, readWhatIf())
-  const { requests, all_cloud_usd: allCloud } = state.pareto
-  const quality = point.quality === null ? '' : `, ${percent(point.quality)} of the gap recovered`
-  replace($('#whatif-at'), formatScore(readWhatIf()))
-  replace(
-    $('#whatif-result'),
-    requests
-      ? `${percent(1 - point.cloud_share)} stay local, ${dollars(point.cost_usd)} of ${dollars(allCloud)} spent${quality}`
-      : `No scored requests in this time range${quality}`,
-  )
-  replace(
-    $('#whatif-copy'),
-    createCopyButton(
-      `routing:\n  threshold: ${readWhatIf().toFixed(2)}\n`,
-      'Copy as configuration',
-    ),
-  )
-}
-
-slider.addEventListener('input', () => {
-  if (!state.pareto) return
-  slider.dataset.moved = 'true'
-  showWhatIf()
-  draw('curve')
-})
 
 // --- refresh ---
 
 const requests = openRequests(() => state.span)
+const threshold = openThreshold(() => state.span)
 
 async function refresh({ reset = false } = {}) {
   pending?.abort()
@@ -203,7 +155,7 @@ async function refresh({ reset = false } = {}) {
   try {
     await Promise.all([
       load('stats', showStats),
-      load('pareto', showPareto),
+      threshold.refresh({ signal }),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
       load('errors', () => showErrors(state.errors)),
@@ -224,7 +176,7 @@ async function refresh({ reset = false } = {}) {
 function drawAll() {
   state.isDrawing = true
   if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
-  if (state.pareto) draw('curve')
+  threshold.draw()
 }
 
 function showStats() {
@@ -267,7 +219,6 @@ $('#pause').addEventListener('click', () => {
 $(`#spans input[value="${state.span}"]`).checked = true
 $('#spans').addEventListener('change', (event) => {
   state.span = event.target.value
-  delete slider.dataset.moved
   const url = new URL(location.href)
   url.searchParams.set('since', state.span)
   history.replaceState(null, '', url)
