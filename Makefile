@@ -218,7 +218,7 @@ vendor:  ## Release: update the libraries of the pages from npm
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
 	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \
-		cat build/vendor/temml-$(TEMML)/dist/temml.min.js; echo; echo "export default temml;"; } > $(UI_VENDOR)/temml.js
+		cat build/vendor/temml-$(TEMML)/dist/temml.mjs; } > $(UI_VENDOR)/temml.js
 	# Without its font: the pages load none.
 	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \
 		sed '/^@font-face/,/^}/d' build/vendor/temml-$(TEMML)/dist/Temml-Local.css; } > $(UI_VENDOR)/temml.css

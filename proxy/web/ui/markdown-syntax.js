@@ -1,7 +1,7 @@
 // Markdown to HTML by marked: GitHub's dialect with formulas and footnotes. HTML in the source is
 // shown as text, but for a few tags without attributes.
 
-import { createMathsSyntax } from './maths-syntax.js'
+import { createMathsSyntax, maskFormulas } from './maths-syntax.js'
 import { Lexer, marked } from './vendor/marked.js'
 
 const HARMLESS = /^<\/?(?:br|b|i|u|s|em|strong|del|ins|sub|sup|kbd|mark|small)\s*\/?>$/i
@@ -43,9 +43,26 @@ const FOOTNOTES = {
   ],
 }
 
+// The text of formulas has no emphasis: * and _ mean other things there. marked passes its hook a
+// text without escapes, so the lexer keeps the original one.
+let inline = ''
+
+class FormulaLexer extends Lexer {
+  inlineTokens(source, tokens) {
+    const outer = inline
+    inline = source
+    try {
+      return super.inlineTokens(source, tokens)
+    } finally {
+      inline = outer
+    }
+  }
+}
+
 marked.use(createMathsSyntax(escapeHtml), FOOTNOTES, {
   gfm: true,
   breaks: true,
+  hooks: { emStrongMask: (masked) => maskFormulas(inline, masked) },
   renderer: {
     html({ text, block }) {
       if (HARMLESS.test(text.trim())) return text
@@ -69,13 +86,13 @@ marked.use(createMathsSyntax(escapeHtml), FOOTNOTES, {
  * @returns tokens of marked; `links` are the addresses that the text defines for its references
  */
 export const splitBlocks = (source) => {
-  const lexer = new Lexer(marked.defaults)
+  const lexer = new FormulaLexer(marked.defaults)
   return lexer.blockTokens(source, lexer.tokens)
 }
 
 /** Convert Markdown to HTML, which is not safe yet. */
 export function toHtml(source, links = {}) {
-  const lexer = new Lexer(marked.defaults)
+  const lexer = new FormulaLexer(marked.defaults)
   Object.assign(lexer.tokens.links, links)
   return marked.parser(lexer.lex(source), marked.defaults)
 }

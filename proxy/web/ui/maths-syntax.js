@@ -21,8 +21,9 @@ const DISPLAY = [
 const UNCLOSED = new RegExp(
   String.raw`^ {0,3}(?:\$\$[ \t]*\n|\$\$[ \t]*$|\\\[|\\begin\{${ENVIRONMENT}\})(?:[^\n]|\n(?![ \t]*\n))*`,
 )
-const CLOSED = /\\\]|\S[ \t]*\$\$|\\end\{/
+const CLOSED = /\\\]|[^$\s]\s*\$\$|\\end\{/
 const LINE_START = /\n(?= {0,3}(?:\$\$|\\\[|\\begin\{))/g
+const OPENING = /\\[\s\S]|\$/g
 const COMMANDS = /\\[a-zA-Z]+(?:\{[^{}]*\})?/g
 
 /** Whether the text between two dollar signs is about money: "$5 for one and 3$". */
@@ -48,12 +49,13 @@ function findBlock(source) {
   return undefined
 }
 
+/** The formula at the beginning of a text, which follows the character `before`. */
 function matchInline(source, before) {
   let raw
   if (source.startsWith('\\(')) raw = ROUND.exec(source)?.[0]
   else if (source.startsWith('\\[')) raw = SQUARE.exec(source)?.[0]
   else if (source.startsWith('$$')) raw = DOLLARS.exec(source)?.[0]
-  else if (source.startsWith('$') && !/[\w$\\]$/.test(before)) {
+  else if (source.startsWith('$') && !/[\w$\\]/.test(before)) {
     const match = DOLLAR.exec(source)
     if (match && !isProse(match[1])) raw = match[0]
   }
@@ -86,20 +88,21 @@ export function createMathsSyntax(escapeHtml) {
           const index = source.search(/\\[([]|\$/)
           return index < 0 ? undefined : index
         },
-        tokenizer: (source, tokens) => matchInline(source, tokens.at(-1)?.raw ?? ''),
+        tokenizer: (source, tokens) => matchInline(source, tokens.at(-1)?.raw.at(-1) ?? ''),
         renderer: ({ text }) => code(text),
       },
     ],
-    hooks: {
-      // The text of formulas has no emphasis: * and _ mean other things there.
-      emStrongMask: (source) =>
-        source.replace(
-          /\\\([\s\S]+?\\\)|\\\[[\s\S]+?\\\]|\$\$[^$]+\$\$|\$[^$\n]+\$/g,
-          (formula, index) =>
-            matchInline(source.slice(index), source.slice(0, index))?.type === 'inlineFormula'
-              ? 'a'.repeat(formula.length)
-              : formula,
-        ),
-    },
   }
+}
+
+/** Replace the formulas of a text by letters, of which its copy `masked` keeps the rest. */
+export function maskFormulas(source, masked) {
+  let result = ''
+  for (const { index } of source.matchAll(OPENING)) {
+    if (index < result.length) continue
+    const match = matchInline(source.slice(index), source[index - 1] ?? '')
+    if (match?.type !== 'inlineFormula') continue
+    result += masked.slice(result.length, index) + 'a'.repeat(match.raw.length)
+  }
+  return result + masked.slice(result.length)
 }

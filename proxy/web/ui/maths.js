@@ -2,6 +2,7 @@
 // does not understand, and whatever would be too large, stays as its source.
 
 import { h } from './dom.js'
+import { watchOverflow } from './overflow.js'
 import { sanitizeMaths } from './sanitize.js'
 
 const LIBRARY = './vendor/temml.js'
@@ -31,18 +32,21 @@ const DELIMITERS = [
   [/^\$([\s\S]*)\$$/, false],
 ]
 
+// Temml takes the letters of a command for the width of its wide accent.
+const narrow = (tex) => tex.replace(/\\wide(hat|tilde)\{(\\[a-zA-Z]+|\w)\}/g, '\\$1{$2}')
+
 /** Split the source of a formula into its TeX and whether it has lines of its own. */
 function parse(source) {
   for (const [pattern, isDisplay] of DELIMITERS) {
     const match = pattern.exec(source)
-    if (match) return [match[1].trim(), isDisplay]
+    if (match) return [narrow(match[1].trim()), isDisplay]
   }
   // Without numbers, which would count through all answers of the page.
   const tex = source
     .replace(/\\(begin|end)\{(?:fl)?(equation|align|alignat|gather|multline)\*?\}/g, '\\$1{$2*}')
     .replace(/\\begin\{eqnarray\*?\}/g, '\\begin{array}{rcl}')
     .replace(/\\end\{eqnarray\*?\}/g, '\\end{array}')
-  return [tex, true]
+  return [narrow(tex), true]
 }
 
 let temml = null
@@ -84,9 +88,19 @@ function typeset(source) {
     return null
   }
   const maths = place.firstElementChild
-  if (maths?.localName !== 'math' || maths.getElementsByTagName('*').length > MAX_ELEMENTS)
-    return null
+  if (maths?.localName !== 'math') return null
+  if (maths.getElementsByTagName('*').length > MAX_ELEMENTS) return null
   return measureDepth(maths) > MAX_DEPTH ? null : sanitizeMaths(maths)
+}
+
+/** Split a formula where its line may break, so that it flows with the text around it. */
+function split(maths) {
+  if (maths.hasAttribute('display') || maths.children.length < 2) return [maths]
+  return [...maths.children].flatMap((part, index) => {
+    const piece = maths.cloneNode(false)
+    piece.append(part)
+    return index ? [h('wbr'), piece] : [piece]
+  })
 }
 
 /**
@@ -99,9 +113,13 @@ export function createTypesetter() {
   function fill(element) {
     const source = element.dataset.tex
     if (!done.has(source)) done.set(source, typeset(source))
-    const maths = done.get(source)
-    if (maths) element.replaceChildren(maths.cloneNode(true))
-    else element.classList.add('source')
+    const maths = done.get(source)?.cloneNode(true)
+    if (!maths) {
+      element.classList.add('source')
+      return
+    }
+    element.replaceChildren(...split(maths))
+    for (const part of element.querySelectorAll('math')) watchOverflow(part, part, 'Formula')
   }
 
   return (elements) => {

@@ -2,35 +2,11 @@
 
 import { createCopyButton, h } from './dom.js'
 import { isDisplay } from './maths.js'
+import { watchOverflow } from './overflow.js'
 import { sanitizeFormatting } from './sanitize.js'
 
 const LONG_CELL = 60 // characters
 const NESTED = 'ul, ol, p, pre, blockquote, table, figure, div'
-
-// What scrolls must have the focus of the keyboard; what does not must not stop it.
-const overflow = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const frame = target.closest('[data-scrolls]')
-    if (!frame) continue
-    const scrolls =
-      frame.scrollWidth > frame.clientWidth + 1 || frame.scrollHeight > frame.clientHeight + 1
-    for (const [name, value] of [
-      ['tabindex', '0'],
-      ['role', 'region'],
-      ['aria-label', frame.dataset.scrolls],
-    ]) {
-      if (scrolls) frame.setAttribute(name, value)
-      else frame.removeAttribute(name)
-    }
-  }
-})
-
-/** Make a frame reachable by keyboard while it scrolls. */
-function watchOverflow(frame, content, label) {
-  frame.dataset.scrolls = label
-  overflow.observe(frame)
-  overflow.observe(content)
-}
 
 function frameCode(block) {
   const code = block.querySelector('code')
@@ -66,10 +42,7 @@ function placeFormula(code) {
   const source = code.textContent
   const formula = h('span', { class: 'maths', dataset: { tex: source } }, source)
   code.replaceWith(formula)
-  if (isDisplay(source)) {
-    formula.classList.add('display')
-    watchOverflow(formula, formula, 'Formula')
-  }
+  if (isDisplay(source)) formula.classList.add('display')
 }
 
 /** Label a checkbox with the text after it. */
