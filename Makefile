@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -103,6 +103,9 @@ test-apps: $(VENV)/.dev  ## Test: real applications (Open WebUI, Codex, aider ..
 		--junitxml=$(APPS)/outcomes.xml || failed=1; \
 	$(VENV)/bin/python tests/apps/table.py --check || failed=1; \
 	exit $$failed
+
+answers: $(VENV)/.dev  ## Test: record how the answers in tests/pages/answers are rendered; look at the changes
+	RECORD_ANSWERS=1 $(VENV)/bin/pytest tests/pages/test_answers.py -k recorded
 
 lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui

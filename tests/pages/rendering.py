@@ -7,6 +7,7 @@ structure of formulas. A picture is small and grey, so that it shows layout rath
 
 import asyncio
 import base64
+import contextlib
 from typing import Any, Final
 
 from playwright.async_api import Page
@@ -195,3 +196,70 @@ async def compare_pictures(page: Page, *pictures: bytes) -> float:
         _COMPARE, [base64.b64encode(picture).decode() for picture in pictures]
     )
     return share
+
+
+# Two renderers side by side: one is given each text at once, the other in pieces.
+_STREAM: Final = """async ([texts, size]) => {
+  document.querySelector('#main').replaceChildren()
+  window.pairs = texts.map((text) => {
+    const whole = place()
+    whole.render(text)
+    const streamed = place()
+    for (let end = size; end < text.length + size; end += size) {
+      streamed.render(text.slice(0, end))
+    }
+    return [whole.element, streamed.element]
+  })
+}"""
+_DIFFERENT: Final = """pairs.flatMap(([whole, streamed], index) =>
+  whole.innerHTML === streamed.innerHTML ? [] : [index])"""
+
+
+async def stream_all(page: Page, texts: list[str], size: int) -> list[int]:
+    """Show texts at once and in pieces. Returns the numbers of those that end up different."""
+    await page.evaluate(_STREAM, [texts, size])
+    with contextlib.suppress(TimeoutError):
+        await wait_until(page, f"{_DIFFERENT}.length === 0")
+    different: list[int] = await page.evaluate(_DIFFERENT)
+    return different
+
+
+# Counts what the renderer reads and makes, while a text comes in pieces of four characters.
+_COUNT_WORK: Final = """async (text) => {
+  const { Lexer } = await import('/ui/vendor/marked.js')
+  const library = (await import('/ui/vendor/highlight.js')).default
+  document.querySelector('#main').replaceChildren()
+  const { element, render } = place()
+  const work = { read: 0, made: 0, highlighted: 0 }
+  const { blockTokens } = Lexer.prototype
+  const { highlight } = library
+  const observer = new MutationObserver(() => {})
+  observer.observe(element, { childList: true, subtree: true })
+  Lexer.prototype.blockTokens = function (source, ...rest) {
+    work.read += source.length
+    return blockTokens.call(this, source, ...rest)
+  }
+  library.highlight = (code, ...rest) => {
+    work.highlighted += code.length
+    return highlight.call(library, code, ...rest)
+  }
+  try {
+    for (let end = 4; end < text.length + 4; end += 4) {
+      render(text.slice(0, end))
+      for (const { addedNodes } of observer.takeRecords()) {
+        for (const node of addedNodes) work.made += 1 + (node.querySelectorAll?.('*').length ?? 0)
+      }
+    }
+  } finally {
+    observer.disconnect()
+    Lexer.prototype.blockTokens = blockTokens
+    library.highlight = highlight
+  }
+  return work
+}"""
+
+
+async def count_work(page: Page, text: str) -> dict[str, int]:
+    """What the renderer does for a text in pieces: characters read and highlighted, nodes made."""
+    work: dict[str, int] = await page.evaluate(_COUNT_WORK, text)
+    return work
