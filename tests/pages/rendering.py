@@ -93,9 +93,9 @@ _DESCRIBE: Final = """() => {
     if (node.nodeType !== Node.ELEMENT_NODE || node.localName === 'button') return
     const style = getComputedStyle(node)
     if (node.dataset.tex) {
-      const maths = node.querySelector('math')
+      const maths = [...node.querySelectorAll('math')].map(structure).join(' ')
       const kind = node.classList.contains('display') ? 'display' : 'inline'
-      return add(depth, kind, maths ? structure(maths) : `source ${quote(node.textContent)}`)
+      return add(depth, kind, maths || `source ${quote(node.textContent)}`)
     }
     const name = node.className && node.localName !== 'code'
       ? `${node.localName}.${node.className.replaceAll(' ', '.')}` : node.localName

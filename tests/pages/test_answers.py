@@ -78,11 +78,13 @@ async def test_cut_off_answers_end_up_as_whole_ones(proxy: LiveProxy, show: Show
     assert not [NAMES[index] for index in different]
 
 
+BEGINNINGS: Final = {"code": "```python\n", "table": "| a | b | c |\n|---|:-:|--:|\n"}
 LINES: Final = {
     "paragraphs": "A paragraph with **bold** text, `code` and \\(x_{}\\), of the usual length.\n\n",
     "list": "- Item {} of the list, with **bold** text and `code`.\n",
     "loose list": "{}. Item of the list, with **bold** text and `code`.\n\n   And more of it.\n\n",
     "code": "value_{0} = compute('text', {0})  # a comment\n",
+    "table": "| Row {} | with **bold** text | and `code` |\n",
     "headings": "## Heading {}\n\nText below.\n\n",
 }
 
@@ -92,7 +94,7 @@ async def test_work_grows_with_the_length_of_an_answer(proxy: LiveProxy, show: S
     page = await open_renderer(show, proxy)
 
     async def work_for(kind: str, length: int) -> dict[str, int]:
-        text, number = "```python\n" if kind == "code" else "", 1
+        text, number = BEGINNINGS.get(kind, ""), 1
         while len(text) < length:
             text += LINES[kind].format(number)
             number += 1

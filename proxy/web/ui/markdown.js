@@ -13,6 +13,9 @@ const QUIET_MS = 300 // after this time without new text, code is highlighted to
 const LINE_BREAKS = /\r\n?/g
 const ENDS_WITH_BLANK_LINE = /\n[ \t]*\n[ \t]*$/
 const FENCE = /^(`{3,}|~{3,})([^\n]*)\n/
+const TABLE_HEAD = /^[^\n]*\n[^\n]*(?:\n|$)/
+// What is settled: its text, its number of blocks, and what to put before the rest to read it.
+const NOTHING = { text: '', blocks: 0, prefix: '' }
 const MARKER = /^ {0,3}(?:[-*+]|(\d{1,9})([.)]))/
 
 /** Whether the text that precedes a position ends with an empty line. */
@@ -23,21 +26,22 @@ const followsBlankLine = (text, position) =>
  * Create a function that renders Markdown into an element. It takes the whole text so far.
  *
  * A text that grows costs work in proportion to its length: blocks that no later text can change are
- * settled and not read again, of a list all items but the last are, and code is appended to.
+ * settled and not read again, of a list or table all items or rows but the last are, and code is
+ * appended to.
  */
 export function createMarkdownRenderer(element) {
   const tools = { highlight: createHighlighter(), typeset: createTypesetter(), links: {} }
   const blocks = []
   let previous = ''
-  let settled = { text: '', blocks: 0 }
+  let settled = NOTHING
   let quiet = null
 
   function update(text) {
-    if (!text.startsWith(settled.text)) settled = { text: '', blocks: 0 }
+    if (!text.startsWith(settled.text)) settled = NOTHING
     const last = blocks.at(-1)
     if (last?.append && text.startsWith(previous) && last.append(text.slice(previous.length)))
       return
-    const tokens = splitBlocks(text.slice(settled.text.length))
+    const tokens = splitBlocks(settled.prefix + text.slice(settled.text.length))
     for (const label of addLinks(tools.links, tokens.links)) {
       for (const block of blocks) block.refresh?.(label)
     }
@@ -58,26 +62,27 @@ export function createMarkdownRenderer(element) {
     settle(text, tokens)
   }
 
-  /** Settle what precedes the last block, or the last item of the list that is the last block. */
+  /** Settle what precedes the last block, or the last item or row of the last block. */
   function settle(text, tokens) {
     let position = settled.text.length
     let index = settled.blocks
     let next = settled
     const visible = tokens.findLastIndex(({ type }) => type !== 'space' && type !== 'def')
     for (const [number, token] of tokens.entries()) {
-      if (!text.startsWith(token.raw, position)) return
+      const raw = number ? token.raw : token.raw.slice(settled.prefix.length)
+      if (!text.startsWith(raw, position)) return
       if (token.type !== 'space' && token.type !== 'def') {
         const isLineComplete = number < visible || token.raw.includes('\n')
         if (number && isLineComplete && followsBlankLine(text, position)) {
-          next = { text: text.slice(0, position), blocks: index }
+          next = { text: text.slice(0, position), blocks: index, prefix: '' }
         }
-        if (number === visible && token.type === 'list') {
-          const length = blocks[index].settle(token)
-          if (length) next = { text: text.slice(0, position + length), blocks: index }
+        if (number === visible && blocks[index].settle) {
+          const { length, prefix } = blocks[index].settle(token, raw)
+          if (length) next = { text: text.slice(0, position + length), blocks: index, prefix }
         }
         index += 1
       }
-      position += token.raw.length
+      position += raw.length
     }
     settled = next
   }
@@ -94,7 +99,7 @@ export function createMarkdownRenderer(element) {
     } catch {
       // Nested too deeply to be read.
       blocks.splice(0)
-      settled = { text: '', blocks: 0 }
+      settled = NOTHING
       element.replaceChildren(h('div', { class: 'block source' }, source))
     }
     previous = source
@@ -112,6 +117,7 @@ function addLinks(known, found) {
 
 function createBlock(token, tools) {
   if (token.type === 'list') return createList(token, tools)
+  if (token.type === 'table') return createTable(token, tools)
   if (token.type === 'code' && FENCE.test(token.raw)) return createCode(token, tools)
   return createOther(token, tools)
 }
@@ -134,7 +140,8 @@ function createOther(token, tools) {
     element.replaceChildren(render(text, tools, options))
   }
   const update = ({ type, raw }) => {
-    if (type === 'list' || (type === 'code' && FENCE.test(raw))) return false
+    if (type === 'list' || type === 'table') return false
+    if (type === 'code' && FENCE.test(raw)) return false
     const text = raw.trimEnd()
     if (text !== source) show(text)
     return true
@@ -244,10 +251,10 @@ function createList(token, tools) {
     update,
     /** Settle the items that no later text can change, and return the length of their text. */
     settle({ items: current }) {
-      const count = current.length - (current.at(-1).raw.includes('\n') ? 1 : 2)
-      if (count < 1) return 0
+      const count = Math.max(current.length - (current.at(-1).raw.includes('\n') ? 1 : 2), 0)
       settledItems += count
-      return current.slice(0, count).reduce((length, { raw }) => length + raw.length, 0)
+      const length = current.slice(0, count).reduce((sum, { raw }) => sum + raw.length, 0)
+      return { length, prefix: '' }
     },
     refresh(label) {
       for (const [index, { source }] of items.entries()) {
@@ -261,6 +268,54 @@ function createList(token, tools) {
     },
   }
 }
+
+/** A table, of which the rows that have changed are rendered anew. */
+function createTable(token, tools) {
+  const head = findHead(token.raw)
+  const element = h('div', { class: 'block' }, render(head, tools))
+  const body = h('tbody')
+  element.querySelector('table').append(body)
+  const rows = []
+  let settledRows = 0
+
+  function show(index, source) {
+    const row = render(`${head}\n${source}`, tools).querySelector('tbody > tr')
+    if (rows[index]) rows[index].element.replaceWith(row)
+    else body.append(row)
+    rows[index] = { source, element: row }
+  }
+  const update = ({ type, raw }) => {
+    if (type !== 'table' || findHead(raw) !== head) return false
+    let index = settledRows
+    for (const source of raw.replace(TABLE_HEAD, '').trimEnd().split('\n')) {
+      if (source && rows[index]?.source !== source) show(index, source)
+      if (source) index += 1
+    }
+    for (const { element: row } of rows.splice(index)) row.remove()
+    return true
+  }
+  update(token)
+  return {
+    element,
+    update,
+    /** Settle all rows but the last, and return the length of their text. */
+    settle({ raw }, addition) {
+      const text = raw.replace(TABLE_HEAD, '')
+      const end = text.trimEnd().lastIndexOf('\n') + 1
+      if (!end) return { length: 0, prefix: '' }
+      settledRows += text.slice(0, end).split('\n').length - 1
+      return { length: addition.length - text.length + end, prefix: `${head}\n` }
+    },
+    refresh(label) {
+      for (const [index, { source }] of rows.entries()) {
+        if (source.toLowerCase().includes(`[${label}]`)) show(index, source)
+      }
+    },
+  }
+}
+
+/** The first two lines of a table: its headings and alignment. */
+const findHead = (raw) => TABLE_HEAD.exec(raw)[0].trimEnd()
 
 /** The kind of marker of a list's items; another kind begins another list. */
 function findMarker({ ordered, items }) {
