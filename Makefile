@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -103,6 +103,9 @@ test-apps: $(VENV)/.dev  ## Test: real applications (Open WebUI, Codex, aider ..
 		--junitxml=$(APPS)/outcomes.xml || failed=1; \
 	$(VENV)/bin/python tests/apps/table.py --check || failed=1; \
 	exit $$failed
+
+answers: $(VENV)/.dev  ## Test: record how the answers in tests/pages/answers are rendered; look at the changes
+	RECORD_ANSWERS=1 $(VENV)/bin/pytest tests/pages/test_answers.py -k recorded
 
 lint-js: $(VENV)/.dev  ## Test: lint the pages' JavaScript (FIX=1 formats it; needs npx)
 	PATH=$(CURDIR)/$(CLIENTS)/bin:$$PATH npx --yes @biomejs/biome@$(BIOME) $(if $(FIX),check --write,ci) --colors=off proxy/web/ui
@@ -205,15 +208,32 @@ lock-apps: $(VENV)/.dev $(APPS)/node/.installed  ## Release: update the versions
 UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
 DOMPURIFY := 3.4.18
+TEMML := 0.13.5
+HIGHLIGHT := 11.12.0
+# Languages that highlight.js does not count among the common ones.
+LANGUAGES := dockerfile http julia latex nginx powershell scala
 
-vendor:  ## Release: update the two libraries of the pages from npm
-	rm -rf build/vendor && mkdir -p build/vendor
-	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY)
+vendor:  ## Release: update the libraries of the pages from npm
+	rm -rf build/vendor && mkdir -p build/vendor $(UI_VENDOR)/languages
+	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY) temml@$(TEMML) \
+		@highlightjs/cdn-assets@$(HIGHLIGHT)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \
+		cat build/vendor/temml-$(TEMML)/dist/temml.mjs; } > $(UI_VENDOR)/temml.js
+	# Without its font: the pages load none.
+	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \
+		sed '/^@font-face/,/^}/d' build/vendor/temml-$(TEMML)/dist/Temml-Local.css; } > $(UI_VENDOR)/temml.css
+	cp build/vendor/highlightjs-cdn-assets-$(HIGHLIGHT)/es/highlight.min.js $(UI_VENDOR)/highlight.js
+	for name in $(LANGUAGES); do \
+		cp build/vendor/highlightjs-cdn-assets-$(HIGHLIGHT)/es/languages/$$name.min.js \
+			$(UI_VENDOR)/languages/$$name.js || exit 1; \
+	done
 	cp build/vendor/marked-$(MARKED)/LICENSE $(UI_VENDOR)/marked.LICENSE
 	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
+	cp build/vendor/temml-$(TEMML)/LICENSE $(UI_VENDOR)/temml.LICENSE
+	cp build/vendor/highlightjs-cdn-assets-$(HIGHLIGHT)/LICENSE $(UI_VENDOR)/highlight.LICENSE
 	rm -rf build/vendor
 
 dist: $(VENV)/.dev  ## Release: build dist/ with SBOM, licences and checksums (SIGN=key)

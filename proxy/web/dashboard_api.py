@@ -10,7 +10,7 @@ longer: they have a separate endpoint, and its results are cached.
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar, cast
 
 from litestar import Request, Response, get

@@ -23,6 +23,16 @@ PROBES: Final = (
     "onerror=window.pwned=1&gt;'>",
     "</script></textarea></title>\"'><b id=main onclick=window.pwned=1>",
     "{{constructor.constructor('window.pwned=1')()}} ${window.pwned=1}",
+    "\\(\\href{javascript:window.pwned=1}{x}\\) \\(\\text{<img src=x onerror=window.pwned=1>}\\) "
+    f"\\(\\includegraphics{{{FOREIGN}/x.png}}\\) \\(\\url{{{FOREIGN}}}\\)",
+    "$$\\class{pwned}{x} \\id{main}{x} \\style{position:fixed;inset:0}{x} \\data{x=y}{z}$$",
+    "\\[\\rule{9999em}{9999em} \\kern-9999em \\label{main} \\ref{main} \\color{url(x)}{x}\\]",
+    "$$\\def\\a{\\a\\a}\\a$$ $$\\text{</math><script>window.pwned=1</script>}$$",
+    '```html" onmouseover=window.pwned=1\n<img src=x onerror=window.pwned=1>\n```',
+    "```<img src=x onerror=window.pwned=1>\n<svg onload=window.pwned=1>\n```",
+    "| a |\n|:-:|\n| <td align=right onclick=window.pwned=1>x |",
+    "- [x] <input type=image src=x onerror=window.pwned=1>",
+    "[^1]: <img src=x onerror=window.pwned=1>",
     "\u202etxt.exe\u202c \u0000 \ufeff",
 )
 ALL: Final = "\n\n".join(PROBES)

@@ -36,6 +36,10 @@ PROGRAMS: Final = {
     "chromium": Program(
         ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"), "chromium"
     ),
+    # A font with mathematics, so that pictures of formulas are the same everywhere.
+    "maths-font": Program(
+        ("/usr/share/fonts/truetype/dejavu/DejaVuMathTeXGyre.ttf",), "fonts-dejavu-extra"
+    ),
     "postgresql": Program(
         ("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/local/lib/postgresql/*/bin/initdb"),
         "postgresql",
