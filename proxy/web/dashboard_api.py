@@ -17,7 +17,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from proxy.auth import Principal, is_admin
+from proxy.auth import ApiKeys, Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import MIN_PAIRS, QualityQueries, WeightedPair
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
@@ -33,6 +33,7 @@ from proxy.storage import (
     Totals,
     retry_until_written,
 )
+from proxy.web.key_directory import with_key_names
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest, OperatingPoint
@@ -56,6 +57,8 @@ _FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted f
 
 # Time and id of the last request of a page.
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
+
+_KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -170,11 +173,12 @@ def routes(
                 _since(span),
                 limit=_limit(query.get("limit", "50")),
                 before=_cursor(query.get("before")),
+                key_hash=_key(query),
                 values=_values(query),
                 text=query.get("search", "").strip(),
             )
         )
-        return Response(_page(page))
+        return Response(_page(page, gateway.snapshot.keys))
 
     @get("/api/requests/{request_id:str}")
     async def show_request(
@@ -187,6 +191,7 @@ def routes(
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
             raise NotFound(f"The request '{request_id}' does not exist.", param="request_id")
+        (row,) = with_key_names([row], gateway.snapshot.keys)
         return Response(row | {"explanation": explain(row).splitlines()})
 
     return [
@@ -314,7 +319,11 @@ def _validated(table: Sequence[OperatingPoint]) -> list[float | None]:
 def _money(sums: Totals) -> dict[str, Any]:
     return {
         "requests": sums.requests,
+        "answered": sums.answered,
+        "answered_locally": sums.answered_locally,
         "failed": sums.failed,
+        "refused": sums.refused,
+        "cancelled": sums.cancelled,
         "cost_usd": sums.cost_usd,
         "cloud_cost_usd": sums.cloud_cost_usd,
         "saved_usd": sums.saved_usd,
@@ -335,9 +344,10 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _page(page: RequestPage) -> dict[str, Any]:
+def _page(page: RequestPage, keys: ApiKeys) -> dict[str, Any]:
     more = None if page.more is None else f"{page.more[0]!r}~{page.more[1]}"
-    return {"requests": page.rows, "more": more, "searched": page.searched}
+    rows = with_key_names(page.rows, keys)
+    return {"requests": rows, "more": more, "searched": page.searched}
 
 
 # --- Query parameters ---
@@ -381,6 +391,19 @@ def _cursor(text: str | None) -> tuple[float, str] | None:
     return float(match[1]), match[2]
 
 
+def _key(query: Mapping[str, str]) -> str | None:
+    """The hash of the API key whose requests are wanted; None for all."""
+    value = query.get("key")
+    if value in (None, "", "none"):  # `none`: see `_values`
+        return None
+    if _KEY_HASH.fullmatch(value) is None:
+        raise InvalidRequest(
+            "Invalid value for 'key': use the key_hash of a key in /api/keys, or 'none'.",
+            param="key",
+        )
+    return value
+
+
 def _values(query: Mapping[str, str]) -> dict[str, str]:
     """Column filters from the query; `none` selects rows without a value."""
     values = {}
@@ -396,6 +419,8 @@ def _values(query: Mapping[str, str]) -> dict[str, str]:
         values[name] = "" if value == "none" else value
     if model := query.get("model", ""):
         values["model"] = model
+    if query.get("key") == "none":
+        values["client_key_hash"] = ""
     return values
 
 

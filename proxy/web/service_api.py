@@ -128,6 +128,7 @@ def routes(
             | {
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
+                "key_name": None if client is None else client.shown_name,
             }
         )
 

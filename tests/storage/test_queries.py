@@ -87,7 +87,7 @@ def totals_of(rows: list[Row]) -> Totals:
 
     return Totals(
         requests=len(rows),
-        failed=sum(row["ending"] not in ("ok", "client_gone") for row in rows),
+        **outcomes_of(rows),
         streamed=sum(bool(row["streamed"]) for row in rows),
         fallbacks=sum(row["fallback_from"] is not None for row in rows),
         estimated=sum(row["usage_source"] == "estimated" for row in rows),
@@ -99,6 +99,18 @@ def totals_of(rows: list[Row]) -> Totals:
         cloud_cost_usd=usd("cloud_cost_usd"),
         saved_usd=usd("saved_usd"),
     )
+
+
+def outcomes_of(rows: list[Row]) -> dict[str, int]:
+    answered = [row for row in rows if row["ending"] == "ok" and row["target"]]
+    endings = collections.Counter(row["ending"] for row in rows)
+    return {
+        "answered": len(answered),
+        "answered_locally": sum(row["target"] == "local" for row in answered),
+        "failed": endings["upstream_error"] + endings["timeout"] + endings["internal_error"],
+        "refused": endings["rejected"],
+        "cancelled": endings["client_gone"] + endings["stopped"],
+    }
 
 
 def value_of(row: Row, dimension: Dimension) -> str:
