@@ -1,4 +1,4 @@
-"""The web pages chat, compare, dashboard and experiments, their login and their files.
+"""The web pages chat, compare, usage, dashboard, keys and experiments, their login and files.
 
 The files in `ui/` are read at startup and served unchanged: no build, no template language,
 nothing from other origins. A page is the content of <main>, inserted into `ui/shell.html`, and the
@@ -59,6 +59,7 @@ class Page(NamedTuple):
     Attributes:
         styles: the names of its stylesheets, after `style.css`.
         for_admins: whether it shows the requests of all clients.
+        for_keys: whether it shows those of the caller's API key, so that it needs one.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Page(NamedTuple):
     title: str
     styles: tuple[str, ...] = ()
     for_admins: bool = False
+    for_keys: bool = False
 
     @property
     def policy(self) -> str:
@@ -75,10 +77,12 @@ class Page(NamedTuple):
 PAGES: Final = (
     Page("/", "chat", "Chat", ("prose", "chat")),
     Page("/compare", "compare", "Compare", ("prose", "compare")),
-    Page("/dashboard", "dashboard", "Dashboard", ("dashboard",), for_admins=True),
+    Page("/usage", "usage", "Usage", ("dashboard", "keys"), for_keys=True),
+    Page("/dashboard", "dashboard", "Dashboard", ("dashboard", "keys"), for_admins=True),
+    Page("/keys", "keys", "Keys", ("keys",), for_admins=True),
     Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
-_LOGIN: Final = Page("/login", "login", "Log in")
+_LOGIN: Final = Page("/login", "login", "Sign in")
 
 
 class File(NamedTuple):
@@ -116,16 +120,13 @@ def read_charts() -> File:
 
 def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
     """Render a page: its content in the shell, with escaped values for {{name}}."""
-    menu = "".join(
-        f'<a href="{item.path}"{" aria-current=page" if item is page else ""}'
-        f"{' data-admin' if item.for_admins else ''}>{item.title}</a>"
-        for item in PAGES
-    )
+    menu = "" if page is _LOGIN else f'<nav aria-label="Pages">{_links(page)}</nav>'
     filled = (UI / "shell.html").read_text(encoding="utf-8")
     parts = {
         "title": page.title,
         "name": page.name,
         "menu": menu,
+        "home": "" if page is _LOGIN else ' href="/"',
         "styles": "\n".join(
             f'<link rel="stylesheet" href="/ui/{name}.css">' for name in page.styles
         ),
@@ -136,6 +137,16 @@ def render(page: Page, *, values: Mapping[str, str] | None = None) -> bytes:
     for name, text in (values or {}).items():
         filled = filled.replace("{{" + name + "}}", html.escape(text))
     return filled.encode()
+
+
+def _links(page: Page) -> str:
+    """The links of the menu. `shell.js` shows those that depend on the key."""
+    return "".join(
+        f'<a href="{item.path}"{" aria-current=page" if item is page else ""}'
+        f"{' data-admin' if item.for_admins else ' data-keyed hidden' if item.for_keys else ''}"
+        f">{item.title}</a>"
+        for item in PAGES
+    )
 
 
 def routes(
@@ -160,7 +171,7 @@ def routes(
             if client is None:
                 return _redirect(f"/login?next={quote(_path_and_query(request), safe='/')}")
             if page.for_admins and not is_admin(client):
-                return _redirect("/")
+                return _redirect(f"/usage?from={page.name}")
         return _serve(request, rendered[page], {"content-security-policy": page.policy})
 
     @get("/ui/{name:path}", name="ui")

@@ -23,7 +23,7 @@ PHONE = {"width": 390, "height": 844}
 
 async def log_in(page: Page, key: str) -> None:
     await page.get_by_label("API key").fill(key)
-    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_role("button", name="Sign in").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -58,7 +58,7 @@ async def test_logout_ends_the_session(start: StartProxy, show: Show) -> None:
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/", expected=("401",))
     await log_in(page, "sk-team")
-    await page.get_by_role("button", name="Log out").click()
+    await page.get_by_role("button", name="Sign out").click()
     await page.wait_for_url("**/login")
     assert await page.context.cookies() == []
     await page.goto(proxy.origin + "/")
@@ -71,8 +71,9 @@ async def test_dashboard_and_experiments_require_an_admin_key(
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/login?next=/experiments")
     await log_in(page, "sk-team")
-    await page.wait_for_url(proxy.origin + "/")
-    await page.get_by_role("link", name="Compare").wait_for()
+    await page.wait_for_url("**/usage?from=experiments")
+    await page.get_by_text("Experiments shows the requests of all keys").wait_for()
+    await page.get_by_role("link", name="Usage").wait_for()
     await page.get_by_role("link", name="Dashboard").wait_for(state="hidden")
 
 

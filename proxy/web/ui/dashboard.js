@@ -6,6 +6,7 @@ import { showCategories, showDrift, showLatency, showReasons } from './dashboard
 import { $, createCopyButton, h, replace } from './dom.js'
 import { ago, compact, count, dollars, score as formatScore, ms, percent } from './format.js'
 import { getJson } from './http.js'
+import { showKeys } from './keys-card.js'
 import { showLearning } from './learning-card.js'
 import { openRequests } from './requests.js'
 import './shell.js'
@@ -205,6 +206,7 @@ async function refresh({ reset = false } = {}) {
       load('pareto', showPareto),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
+      load('keys', () => showKeys(state.keys.keys)),
       requests.refresh({ reset }),
     ])
     state.updatedAt = Date.now() / 1000

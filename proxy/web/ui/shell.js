@@ -1,4 +1,4 @@
-// Page header: the version and router model of this proxy, the menu and the logout button.
+// Page header: the version and router model of this proxy, the menu and the sign-out button.
 
 import { $, replace } from './dom.js'
 import { getJson } from './http.js'
@@ -14,6 +14,8 @@ status.then(
     replace($('#about'), `${current.version} · ${model}`)
     $('#logout').hidden = !current.needs_key
     for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !current.is_admin
+    for (const link of document.querySelectorAll('[data-keyed]')) link.hidden = !current.needs_key
+    if (current.key_name) $('#logout button').title = `Signed in with the key ${current.key_name}`
   },
   () => replace($('#about'), 'unreachable'),
 )
