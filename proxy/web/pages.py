@@ -41,7 +41,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# On pages that render model text, only the sanitizer may create HTML.
+# Only the sanitizer may create HTML, except on pages with charts, which render no model text.
 _TRUSTED: Final = "; require-trusted-types-for 'script'; trusted-types dompurify"
 _GUARDS: Final = {
     "x-content-type-options": "nosniff",
@@ -59,6 +59,7 @@ class Page(NamedTuple):
     Attributes:
         styles: the names of its stylesheets, after `style.css`.
         for_admins: whether it shows the requests of all clients.
+        draws_charts: whether it uses the chart library, which creates HTML of its own.
         for_keys: whether it shows those of the caller's API key, so that it needs one.
     """
 
@@ -68,19 +69,34 @@ class Page(NamedTuple):
     styles: tuple[str, ...] = ()
     for_admins: bool = False
     for_keys: bool = False
+    draws_charts: bool = False
 
     @property
     def policy(self) -> str:
-        return _POLICY if self.for_admins else _POLICY + _TRUSTED
+        return _POLICY if self.draws_charts else _POLICY + _TRUSTED
 
 
 PAGES: Final = (
     Page("/", "chat", "Chat", ("prose", "chat")),
     Page("/compare", "compare", "Compare", ("prose", "compare")),
     Page("/usage", "usage", "Usage", ("dashboard", "keys"), for_keys=True),
-    Page("/dashboard", "dashboard", "Dashboard", ("dashboard", "keys"), for_admins=True),
+    Page(
+        "/dashboard",
+        "dashboard",
+        "Dashboard",
+        ("dashboard", "keys"),
+        for_admins=True,
+        draws_charts=True,
+    ),
     Page("/keys", "keys", "Keys", ("keys",), for_admins=True),
-    Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
+    Page(
+        "/experiments",
+        "experiments",
+        "Experiments",
+        ("experiments",),
+        for_admins=True,
+        draws_charts=True,
+    ),
 )
 _LOGIN: Final = Page("/login", "login", "Sign in")
 

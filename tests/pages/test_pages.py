@@ -72,7 +72,9 @@ async def test_dashboard_and_experiments_require_an_admin_key(
     page = await show(proxy.origin, "/login?next=/experiments")
     await log_in(page, "sk-team")
     await page.wait_for_url("**/usage?from=experiments")
-    await page.get_by_text("Experiments shows the requests of all keys").wait_for()
+    await page.get_by_text(
+        "The experiments use the requests of all keys, so an admin key"
+    ).wait_for()
     await page.get_by_role("link", name="Usage").wait_for()
     await page.get_by_role("link", name="Dashboard").wait_for(state="hidden")
 

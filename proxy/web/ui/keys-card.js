@@ -42,7 +42,9 @@ const createRow = (key) =>
     h(
       'th',
       { scope: 'row' },
-      h('a', { href: `?key=${key.key_hash}`, title: 'Show its requests' }, createKeyName(key)),
+      createKeyName(key, (name) =>
+        h('a', { href: `?key=${key.key_hash}`, title: 'Show its requests' }, name),
+      ),
     ),
     createCell(compact(key.requests)),
     createCell(key.answered ? percent(key.answered_locally / key.answered) : '–'),

@@ -60,7 +60,11 @@ replace(
 
 function createRow(key) {
   const cell = (label, content, kind = 'num') =>
-    h('td', { role: 'cell', class: kind, 'data-label': label }, content)
+    h(
+      'td',
+      { role: 'cell', class: kind, 'data-label': label },
+      content === null ? null : h('div', {}, content),
+    )
   const isChangeable = key.source === 'created' && key.state === 'valid'
   return h(
     'tr',
@@ -82,12 +86,10 @@ function createRow(key) {
     cell(
       'Actions',
       isChangeable
-        ? h(
-            'div',
-            { class: 'row actions' },
+        ? [
             createAction('Edit', key, () => edit(key)),
             createAction('Revoke', key, () => confirmRevocation(key), 'danger'),
-          )
+          ]
         : null,
       'last',
     ),
@@ -197,8 +199,13 @@ const createChange = (change) =>
     'li',
     {},
     h('time', { class: 'dim nowrap', title: when(change.created_at) }, ago(change.created_at)),
-    h('span', {}, h('b', {}, change.subject_name), ` ${describeChange(change)}`),
-    change.actor_name ? h('span', { class: 'dim' }, `by ${change.actor_name}`) : null,
+    h(
+      'span',
+      {},
+      h('b', {}, change.subject_name),
+      ` ${describeChange(change)}`,
+      change.actor_name ? h('span', { class: 'dim' }, ` by ${change.actor_name}`) : null,
+    ),
   )
 
 // --- dialogs ---

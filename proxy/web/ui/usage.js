@@ -13,7 +13,11 @@ const HOUR = 3600
 const LENGTHS = { '24h': 24 * HOUR, '7d': 7 * 24 * HOUR, '30d': 30 * 24 * HOUR }
 const MAX_COLUMNS = 200
 // Pages from which callers without an admin key are sent here.
-const PAGES = { dashboard: 'Dashboard', experiments: 'Experiments', keys: 'Keys' }
+const PAGES = {
+  dashboard: 'The dashboard shows the requests of all keys',
+  experiments: 'The experiments use the requests of all keys',
+  keys: 'The page of keys shows and changes all keys',
+}
 
 const parameters = new URLSearchParams(location.search)
 const state = { span: readSpan(), usage: null }
@@ -303,9 +307,7 @@ function note(text) {
 async function open() {
   const from = parameters.get('from')
   if (Object.hasOwn(PAGES, from ?? ''))
-    note(
-      `The page ${PAGES[from]} shows the requests of all keys, so it needs an admin key. This is the usage of your key.`,
-    )
+    note(`${PAGES[from]}, so an admin key is needed. This page shows the usage of your own key.`)
   $(`#spans input[value="${state.span}"]`).checked = true
   const { needs_key: needsKey } = await status
   if (!needsKey) {
