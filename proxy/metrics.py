@@ -58,7 +58,9 @@ class Metrics:
         registry = CollectorRegistry()
         self._requests = Counter(
             "router_requests",
-            "Finished requests by endpoint, tier, routing reason and ending.",
+            "Finished requests by endpoint, tier, routing reason and ending. Answered: ok; failed: "
+            "upstream_error, timeout, internal_error; refused: rejected; cancelled: client_gone, "
+            "stopped.",
             ["endpoint", "target", "reason", "ending"],
             registry=registry,
         )
