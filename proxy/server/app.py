@@ -57,6 +57,7 @@ from proxy.storage import (
 )
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
 from proxy.web import (
+    KeyDirectory,
     dashboard_api,
     experiments_api,
     keys_api,
@@ -65,7 +66,6 @@ from proxy.web import (
     pages,
     service_api,
 )
-from proxy.web.key_directory import KeyDirectory
 from proxy.web.openai_api import BodyLimits
 
 logger = logging.getLogger(__name__)

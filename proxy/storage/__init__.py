@@ -20,7 +20,6 @@ from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
 from proxy.storage.queries import (
     Dimension,
-    Group,
     HourlySpend,
     KeyTotals,
     MeritBucket,
@@ -48,7 +47,6 @@ __all__ = [
     "MINUTE_SECONDS",
     "NEWEST",
     "Dimension",
-    "Group",
     "HourlySpend",
     "KeyNameTaken",
     "KeyRow",

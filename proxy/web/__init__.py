@@ -3,14 +3,25 @@
 This package decides nothing about a request; the gateway does.
 """
 
-from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
+from proxy.web import (
+    dashboard_api,
+    experiments_api,
+    keys_api,
+    native_api,
+    openai_api,
+    pages,
+    service_api,
+)
 from proxy.web.client_connection import IS_DRAINING, Connection
+from proxy.web.key_directory import KeyDirectory
 
 __all__ = [
     "IS_DRAINING",
     "Connection",
+    "KeyDirectory",
     "dashboard_api",
     "experiments_api",
+    "keys_api",
     "native_api",
     "openai_api",
     "pages",
