@@ -182,6 +182,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "version": {__version__},
         "model_version": {"m1"},
         "code": {"connect_timeout"},
+        "key": {"batch"},
         "of": {"score", "category"},
         "result": set(SecondLookResult),
     }
