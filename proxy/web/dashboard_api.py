@@ -394,7 +394,7 @@ def _cursor(text: str | None) -> tuple[float, str] | None:
 def _key(query: Mapping[str, str]) -> str | None:
     """The hash of the API key whose requests are wanted; None for all."""
     value = query.get("key")
-    if value in (None, "", "none"):  # `none`: see `_values`
+    if value is None or value == "none":  # `none`: see `_values`
         return None
     if _KEY_HASH.fullmatch(value) is None:
         raise InvalidRequest(

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post
+from litestar import HttpMethod, Request, Response, delete, get, patch, post, route
 from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, UnsetType
 
@@ -219,7 +220,19 @@ def routes(
             headers=_NO_STORE,
         )
 
-    return [list_keys, create_key, change_key, revoke_key, show_usage]
+    # Litestar would name the methods of one handler only.
+    @route("/api/keys", http_method=[HttpMethod.OPTIONS], status_code=200)
+    async def describe_keys() -> ASGIResponse:
+        return ASGIResponse(status_code=204, headers={"allow": "GET, OPTIONS, POST"})
+
+    @route("/api/keys/{hashed:str}", http_method=[HttpMethod.OPTIONS], status_code=200)
+    async def describe_key(hashed: FromPath[str]) -> ASGIResponse:
+        return ASGIResponse(status_code=204, headers={"allow": "DELETE, OPTIONS, PATCH"})
+
+    # Those of OPTIONS come first: Litestar adds its own to a path without one.
+    return [
+        describe_keys, describe_key, list_keys, create_key, change_key, revoke_key, show_usage,
+    ]  # fmt: skip
 
 
 # --- Answers ---
