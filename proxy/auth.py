@@ -1,8 +1,13 @@
-"""Authentication and authorization by API key. Keys are compared in constant time.
+"""Authentication and authorization by API key.
 
-A browser sends its key once, to log in, and then a session cookie. Scripts cannot read the cookie,
-and it does not reveal the key. It is stateless: it is signed with a secret derived from the key, so
-every worker accepts it, and it ends when the key is removed.
+Keys come from the configuration and from the database (`IssuedKeys`). A key is found by the SHA-256
+of what the client sent, in a dictionary, so the time does not depend on the number of keys. The
+lookup compares digests, not keys: its duration tells at most how much of a digest matches. Nobody
+can choose a text whose digest comes closer to that of a key that is not known.
+
+A browser sends its key once, to sign in, and then a session cookie. Scripts cannot read the cookie,
+and it does not reveal the key. It is stateless: it is signed with a secret derived from a key, so
+every worker accepts it, and it ends when the key is removed or revoked.
 
 Any web page can make a browser send requests. Where no key is required, or a cookie is sent, the
 `Origin` and `Sec-Fetch-Site` headers decide whether the page may use the proxy.
@@ -21,11 +26,12 @@ from typing import Final, NamedTuple
 
 from proxy.config import ApiKeyConfig, OptionalTools
 from proxy.errors import Forbidden, NotAuthenticated
-from proxy.record import DAY_SECONDS, key_hash
+from proxy.record import DAY_SECONDS, default_key_name, key_hash
 
 SESSION_COOKIE: Final = "hybrid_llm_session"
 _SESSION: Final = re.compile(rb"(?:\A|;)\s*" + SESSION_COOKIE.encode() + rb"=([!-:<-~]*)")
-_MAX_SESSION_CHARS: Final = 200  # a time and a SHA-256 in hex
+_MAX_SESSION_CHARS: Final = 200  # a time, the hash of a key and a SHA-256, all in hex
+_SESSION_ENDS: Final = re.compile(r"[0-9a-f]{1,12}")
 SESSION_SECONDS: Final = 7 * DAY_SECONDS
 
 _PORT: Final = re.compile(rb":\d*$")
@@ -34,7 +40,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 # A client's user may take it for the provider's key.
-_WRONG_KEY: Final = "Incorrect API key: it is none of this proxy's keys (server.api_keys)."
+_WRONG_KEY: Final = "Incorrect API key: it is none of this proxy's keys."
 
 
 class Principal(NamedTuple):
@@ -43,6 +49,7 @@ class Principal(NamedTuple):
     Attributes:
         is_admin: whether the key may see the requests of others and start jobs.
         optional_tools: the key's own `routing.optional_tools`; None for that of all keys.
+        name: as the operator chose it; None without one.
     """
 
     key_hash: str
@@ -50,6 +57,42 @@ class Principal(NamedTuple):
     cloud_usd_per_day: float | None = None
     is_admin: bool = False
     optional_tools: OptionalTools | None = None
+    name: str | None = None
+
+    @property
+    def shown_name(self) -> str:
+        """The name for people."""
+        return self.name or default_key_name(self.key_hash)
+
+
+class IssuedKey(NamedTuple):
+    """A key that an admin created on a page. The key itself is not known.
+
+    Attributes:
+        digest: its SHA-256.
+        is_revoked: whether it is refused. Its name stays, for the requests on record.
+    """
+
+    digest: bytes
+    principal: Principal
+    is_revoked: bool = False
+
+
+class IssuedKeys:
+    """The issued keys, shared by the configurations in use and to come.
+
+    `replace` is atomic: requests see either the old keys or the new ones.
+    """
+
+    def __init__(self, keys: Iterable[IssuedKey] = ()) -> None:
+        self.by_hash: dict[str, IssuedKey] = {}
+        self.by_digest: dict[bytes, IssuedKey] = {}
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[IssuedKey]) -> None:
+        issued = list(keys)
+        self.by_hash = {key.principal.key_hash: key for key in issued}
+        self.by_digest = {key.digest: key for key in issued if not key.is_revoked}
 
 
 class LoginLimiter:
@@ -100,7 +143,7 @@ def _network_of(address: str) -> str:
 
 
 class _Known(NamedTuple):
-    """A configured key: the digest to compare, the secret that signs cookies, and the caller."""
+    """A configured key: its digest, the secret that signs cookies, and the caller."""
 
     digest: bytes
     secret: bytes
@@ -108,9 +151,13 @@ class _Known(NamedTuple):
 
 
 class ApiKeys:
-    """The configured keys. Without keys, only web pages of other origins are rejected.
+    """The configured and the issued keys.
+
+    Without configured keys none is required: issued ones have no effect, and only web pages of
+    other origins are rejected.
 
     Args:
+        issued: the keys that admins created; they may change at any time.
         origins: the origins of web pages that may send requests, besides the proxy's own.
         is_private: whether only this machine can reach the port. Then the `Host` header must name
             this machine, which defeats DNS rebinding.
@@ -121,6 +168,7 @@ class ApiKeys:
         self,
         keys: Iterable[ApiKeyConfig],
         *,
+        issued: IssuedKeys | None = None,
         origins: Iterable[str] = (),
         is_private: bool = False,
         clock: Callable[[], float] = time.time,
@@ -129,11 +177,42 @@ class ApiKeys:
         self._is_private = is_private
         self._clock = clock
         configured = tuple(keys)
-        self._known = [_known(key, is_only=len(configured) == 1) for key in configured]
+        known = [_known(key, is_only=len(configured) == 1) for key in configured]
+        self._issued = issued or IssuedKeys()
+        self._by_digest = {key.digest: key for key in known}
+        self._by_hash = {key.principal.key_hash: key for key in known}
+        # Sessions of issued keys, which are not known, are signed with a configured admin key.
+        admins = [key.secret for key in known if key.principal.is_admin]
+        self._signers = admins or [key.secret for key in known]
 
     @property
     def required(self) -> bool:
-        return bool(self._known)
+        return bool(self._by_digest)
+
+    @property
+    def configured(self) -> list[Principal]:
+        """The keys of the configuration, in its order."""
+        return [key.principal for key in self._by_hash.values()]
+
+    @property
+    def valid(self) -> list[Principal]:
+        """All keys that are accepted; none where no key is required."""
+        if not self.required:
+            return []
+        issued = self._issued.by_digest.values()
+        return [*self.configured, *(key.principal for key in issued)]
+
+    def find(self, key: str) -> Principal | None:
+        """The caller with this key; None if it is not valid."""
+        return self._find(key.encode())
+
+    def name_of(self, hashed: str) -> str:
+        """The name of a key for people, by its `key_hash`, also of one that is not valid any more.
+
+        A key that is unknown by now has its default name.
+        """
+        known = self._by_hash.get(hashed) or self._issued.by_hash.get(hashed)
+        return default_key_name(hashed) if known is None else known.principal.shown_name
 
     def authenticate(self, headers: Headers) -> Principal | None:
         """The caller by `Authorization: Bearer …` or the session cookie; None without keys.
@@ -142,7 +221,7 @@ class ApiKeys:
             NotAuthenticated: a key is required, and this one is missing or wrong.
             Forbidden: a web page of another origin sent the request.
         """
-        if not self._known:
+        if not self.required:
             self.check_page(headers)
             return None
         authorization = read_key(headers)
@@ -154,10 +233,10 @@ class ApiKeys:
                 "You didn't provide an API key: send it as 'Authorization: Bearer YOUR_KEY'."
             )
         scheme, _, given = authorization.partition(b" ")
-        known = self._find(given.strip())
-        if known is None or scheme.lower() != b"bearer":
+        principal = self._find(given.strip())
+        if principal is None or scheme.lower() != b"bearer":
             raise NotAuthenticated(_WRONG_KEY)
-        return known.principal
+        return principal
 
     def check_page(self, headers: Headers) -> None:
         """Refuse web pages of other origins where no key protects what anybody may read.
@@ -165,19 +244,21 @@ class ApiKeys:
         Raises:
             Forbidden: as `authenticate` does without keys.
         """
-        if not self._known:
+        if not self.required:
             _check_origin(headers, self._origins, is_private=self._is_private)
 
-    def require_admin(self, headers: Headers) -> None:
-        """Refuse callers who may see only their own requests.
+    def require_admin(self, headers: Headers) -> Principal | None:
+        """Refuse callers who may see only their own requests. Returns the caller.
 
         Raises:
             NotAuthenticated, Forbidden: as in `authenticate`, or the key is not an admin key.
         """
-        if not is_admin(self.authenticate(headers)):
+        principal = self.authenticate(headers)
+        if not is_admin(principal):
             raise Forbidden(
                 "This needs an admin key (`admin: true` in server.api_keys).", code="admin_only"
             )
+        return principal
 
     def log_in(self, key: str, headers: Headers) -> str:
         """The value of a session cookie for a key.
@@ -187,29 +268,40 @@ class ApiKeys:
             Forbidden: a web page of another origin sent the request.
         """
         _check_origin(headers)
-        known = self._find(key.strip().encode())
-        if known is None:
+        principal = self._find(key.strip().encode())
+        if principal is None:
             raise NotAuthenticated(_WRONG_KEY)
         ends = f"{int(self._clock() + SESSION_SECONDS):x}"
-        return f"{ends}.{_sign(known.secret, ends)}"
+        secret = next(iter(self._secrets(principal.key_hash)))
+        return f"{ends}.{principal.key_hash}.{_sign(secret, ends)}"
 
     def read_session(self, headers: Headers) -> Principal | None:
         """The caller by the session cookie; None without a valid, unexpired one."""
-        ends, _, signature = _session(headers).partition(".")
-        principal = None
-        for known in self._known:
-            if hmac.compare_digest(_sign(known.secret, ends).encode(), signature.encode()):
-                principal = known.principal
-        # A valid signature means that `log_in` wrote the number.
-        return principal if principal is not None and int(ends, 16) > self._clock() else None
+        ends, _, rest = _session(headers).partition(".")
+        hashed, _, signature = rest.partition(".")
+        if not _SESSION_ENDS.fullmatch(ends) or int(ends, 16) <= self._clock():
+            return None
+        known = self._by_hash.get(hashed) or self._issued.by_hash.get(hashed)
+        if known is None:
+            return None
+        is_signed = False
+        for secret in self._secrets(hashed):
+            is_signed |= hmac.compare_digest(_sign(secret, ends).encode(), signature.encode())
+        return known.principal if is_signed else None
 
-    def _find(self, given: bytes) -> _Known | None:
+    def _secrets(self, hashed: str) -> Iterable[bytes]:
+        """The secrets that sign the sessions of a valid key. The first signs new ones."""
+        if (known := self._by_hash.get(hashed)) is not None:
+            return (known.secret,)
+        issued = self._issued.by_hash.get(hashed)
+        if issued is None or issued.is_revoked:
+            return ()
+        return [hmac.digest(signer, issued.digest, "sha256") for signer in self._signers]
+
+    def _find(self, given: bytes) -> Principal | None:
         digest = hashlib.sha256(given).digest()
-        match = None
-        for known in self._known:  # no early exit: the duration must not depend on the key
-            if hmac.compare_digest(known.digest, digest):
-                match = known
-        return match
+        known = self._by_digest.get(digest) or self._issued.by_digest.get(digest)
+        return None if known is None or not self.required else known.principal
 
 
 def _check_origin(
@@ -265,6 +357,7 @@ def _known(config: ApiKeyConfig, *, is_only: bool) -> _Known:
             config.cloud_usd_per_day,
             is_only if config.admin is None else config.admin,
             config.optional_tools,
+            config.name,
         ),
     )
 

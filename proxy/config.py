@@ -27,6 +27,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from proxy.addresses import clean_base_url, has_credentials, is_base_url, is_this_machine
 from proxy.patterns import PatternError, compile_regex, compile_words
+from proxy.record import default_key_name, key_hash
 from proxy.secret import DatabaseUrl
 from proxy.secret import Secret as Secret
 from router_model.bundled import bundled
@@ -80,6 +81,11 @@ _CREDENTIAL_HEADERS: Final = frozenset(
     "authorization proxy-authorization x-api-key api-key cookie".split()
 )
 
+MAX_KEY_NAME_CHARS: Final = 60
+KEY_NAME_RULE: Final = (
+    f"must be 1 to {MAX_KEY_NAME_CHARS} printable characters, without spaces at the ends"
+)
+
 # A key that a server without authentication is given, because clients require one, is a word.
 _PLACEHOLDER_KEY: Final = re.compile(r"[A-Za-z]{0,12}|-")
 
@@ -105,7 +111,7 @@ class ApiKeyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """An API key of clients, with its limits. Days are in UTC."""
 
     key: Secret
-    name: Name | None = None  # of the key in rules; it is no secret
+    name: Name | None = None  # shown to people, and used in rules; it is no secret
     requests_per_minute: Annotated[int, Meta(gt=0)] | None = None
     cloud_usd_per_day: Dollars | None = None
     optional_tools: OptionalTools | None = None  # default: that of routing
@@ -958,15 +964,28 @@ def _check_credentials(
         raise document.error(f"{section}.{logins[-1]}", problem)
 
 
+def is_key_name(name: str) -> bool:
+    """Whether an API key may have this name. Pages, terminals, logs and metrics show it."""
+    is_short = 0 < len(name) <= MAX_KEY_NAME_CHARS
+    return is_short and name.isprintable() and name == name.strip()
+
+
 def _check_key_names(server: ServerConfig, document: "_Document") -> None:
-    """Check that names of API keys are different, and are not keys."""
-    seen: set[str] = set()
+    """Check that names of API keys are different and printable, and are not keys."""
+    keys = {item.key.reveal() for item in server.api_keys}
+    seen = {
+        default_key_name(key_hash(item.key.reveal()))
+        for item in server.api_keys
+        if item.name is None
+    }
     for index, item in enumerate(server.api_keys):
         if item.name is None:
             continue
         place = f"server.api_keys[{index}].name"
-        if any(item.name == other.key.reveal() for other in server.api_keys):
+        if item.name in keys:
             raise document.error(place, "is an API key; rules and logs show names")
+        if not is_key_name(item.name):
+            raise document.error(place, KEY_NAME_RULE)
         if item.name in seen:
             raise document.error(place, "another API key has the same name")
         seen.add(item.name)

@@ -171,6 +171,15 @@ class UnsupportedEncoding(RouterError):
     code = "unsupported_content_encoding"
 
 
+class UnsupportedMediaType(RouterError):
+    """The request body is not said to be JSON, where only JSON is taken."""
+
+    status = 415
+    type = "invalid_request_error"
+    is_permanent = True
+    code = "unsupported_media_type"
+
+
 class RequestTimeout(RouterError):
     """The client sent its request too slowly. The connection is closed."""
 

@@ -36,6 +36,7 @@ _LOGGED_FIELDS: Final = (
     "duration_ms", "input_tokens", "cached_input_tokens", "output_tokens", "cost_usd", "saved_usd",
     "fallback_from", "fallback_why", "failed_check", "discarded_tokens", "second_look",
     "verified_merit", "second_look_ms", "session_id", "client_key_hash",
+    "client_key_name",
 )  # fmt: skip
 
 

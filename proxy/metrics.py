@@ -6,7 +6,7 @@ into its own file, and the worker that is scraped sums them (prometheus_client's
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +45,9 @@ _SECOND_LOOK_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 1
 MAX_MODELS: Final = 50
 OTHER_MODELS: Final = "other"
 _SCORE_BUCKETS: Final = tuple(n / 20 for n in range(1, 21))
+# Names are the operator's, so the set is closed; renaming keys for years must not fill it.
+MAX_KEY_LABELS: Final = 500
+OTHER_KEYS: Final = "other"
 
 
 class Metrics:
@@ -60,7 +63,9 @@ class Metrics:
         registry = CollectorRegistry()
         self._requests = Counter(
             "router_requests",
-            "Finished requests by endpoint, tier, routing reason and ending.",
+            "Finished requests by endpoint, tier, routing reason and ending. Answered: ok; failed: "
+            "upstream_error, timeout, internal_error; refused: rejected; cancelled: client_gone, "
+            "stopped.",
             ["endpoint", "target", "reason", "ending"],
             registry=registry,
         )
@@ -145,6 +150,19 @@ class Metrics:
             "router_lost_usd",
             "Loss in USD of local answers that cost more than the cloud's would have, such as "
             "after a billed attempt that failed.",
+            registry=registry,
+        )
+        self._key_requests = Counter(
+            "router_key_requests",
+            "Finished requests by the name of the API key and the tier; keys without a name are "
+            "left out.",
+            ["key", "target"],
+            registry=registry,
+        )
+        self._key_cost = Counter(
+            "router_key_cost_usd",
+            "Cost in USD by the name of the API key.",
+            ["key"],
             registry=registry,
         )
         self._score = Histogram(
@@ -243,6 +261,8 @@ class Metrics:
         self._model_children: dict[Target, dict[str, tuple[Counter, Counter]]] = {
             target: {} for target in Target
         }
+        self._key_names: set[str] = set()
+        self._keys: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._tiers = {
             target: _TierMetrics(
                 upstream_seconds=self._upstream.labels(target),
@@ -317,6 +337,11 @@ class Metrics:
             self._rules.labels(record.rule).inc()
         if record.error_code is not None:
             self._errors.labels(record.target or "none", record.error_code).inc()
+        if record.client_key_name is not None:
+            requests, cost = self._key_children(record.client_key_name, record.target or "none")
+            requests.inc()
+            if record.cost_usd:
+                cost.inc(record.cost_usd)
         if record.duration_ms is not None:
             self._overhead.observe((record.duration_ms - (record.upstream_ms or 0)) / 1e3)
         if record.decision_ms is not None:
@@ -358,6 +383,17 @@ class Metrics:
         requests.inc()
         cost.inc(usd or 0.0)
 
+    def _key_children(self, name: str, target: str) -> tuple[Counter, Counter]:
+        """The requests and the cost of a key; those of `other` after MAX_KEY_LABELS names."""
+        if name not in self._key_names and len(self._key_names) >= MAX_KEY_LABELS:
+            name = OTHER_KEYS
+        self._key_names.add(name)
+        known = self._keys.get((name, target))
+        if known is None:
+            known = self._key_requests.labels(name, target), self._key_cost.labels(name)
+            self._keys[name, target] = known
+        return known
+
     def expose(self) -> bytes:
         """The text that Prometheus scrapes."""
         self.refresh()
@@ -378,6 +414,7 @@ class GaugeSources:
         reloaded: whether the configuration in the file is in use.
         drift: None while it is unknown.
         quality: answer quality as metric families; empty while it is unknown.
+        key_budgets: the daily cloud budgets in USD of API keys with a name.
     """
 
     is_up: Callable[[Target], bool | None]
@@ -392,6 +429,7 @@ class GaugeSources:
     reloaded: Callable[[], bool]
     quality: Callable[[], Iterable[Metric]]
     drift: Callable[[], Drift | None]
+    key_budgets: Callable[[], Sequence[tuple[str, float]]]
 
 
 class _GaugeCollector(Collector):
@@ -428,6 +466,14 @@ class _GaugeCollector(Collector):
         ):  # fmt: skip
             if value is not None:
                 yield GaugeMetricFamily(name, about, value=value)
+        budgets = GaugeMetricFamily(
+            "router_key_budget_usd",
+            "Daily cloud budget in USD by the name of the API key.",
+            labels=["key"],
+        )
+        for name, usd in now.key_budgets()[:MAX_KEY_LABELS]:
+            budgets.add_metric([name], usd)
+        yield budgets
         build = GaugeMetricFamily(
             "router_build_info",
             "Always 1; the labels carry the versions.",

@@ -106,6 +106,11 @@ def key_hash(api_key: str) -> str:
     return hashlib.sha256(api_key.encode()).hexdigest()[:16]
 
 
+def default_key_name(hashed: str) -> str:
+    """The name of an API key that has none, by its `key_hash`."""
+    return f"key {hashed[:8]}"
+
+
 def _header_value(text: str, *, max_chars: int = 200) -> bytes:
     """Text as a header value. A client may choose the model's name: line breaks are replaced."""
     return _UNPRINTABLE.sub("?", text[:max_chars]).encode("ascii")
@@ -187,6 +192,7 @@ class CallRecord:
     session_id: str | None = None
     history_hash: str | None = None  # by which the conversation's next request finds the answer
     client_key_hash: str | None = None
+    client_key_name: str | None = None  # if the operator named the key; rows keep only its hash
 
     def __post_init__(self) -> None:
         self.started = self.clock()

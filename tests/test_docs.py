@@ -21,10 +21,12 @@ from proxy import __version__
 from proxy.cli.main import main
 from proxy.config import (
     REASONING_MODELS,
+    ApiKeyConfig,
     BasicAuth,
     Config,
     LongPrices,
     PriceConfig,
+    Secret,
     TimeoutsConfig,
     load_config,
 )
@@ -96,7 +98,9 @@ KEYS = config_keys(msgspec.inspect.type_info(Config)) - OLD_KEYS
 def proxy() -> Proxy:
     config = load_config(CONFIGS / "default.yaml", environ={})
     budget = msgspec.structs.replace(config.budget, cloud_usd_per_day=1.0)
-    return Proxy(msgspec.structs.replace(config, budget=budget))
+    key = ApiKeyConfig(key=Secret("sk-batch"), name="batch", cloud_usd_per_day=1.0)
+    server = msgspec.structs.replace(config.server, api_keys=(key,))
+    return Proxy(msgspec.structs.replace(config, budget=budget, server=server))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,7 @@ def metric_names(proxy: Proxy) -> set[str]:
     record.target, record.reason, record.ttft_ms = Target.LOCAL, Reason.FALLBACK, 1.0
     record.fallback_from, record.fallback_why = Target.CLOUD, "upstream_error"
     record.rule, record.merit, record.adapted = "regulated advice", 0.0, ("top_k",)
+    record.client_key_name = "batch"
     record.finish(Ending.TIMEOUT, error_code="idle_timeout")
     proxy.metrics.observe(record)
     answered = CallRecord("chat.completions")

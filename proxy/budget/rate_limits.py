@@ -69,7 +69,7 @@ class RateLimits:
             bucket.per_minute, bucket.taken, bucket.empty_until = per_minute, 0, _LONG_AGO
         while not bucket.taken and self._queries.is_available("requests", name):
             if (seconds := bucket.empty_until - self._timer()) > 0:
-                raise _rate_limited(per_minute, seconds)
+                raise _rate_limited(principal, per_minute, seconds)
             bucket.waiting += 1
             try:
                 await self._queries.join("requests", name, partial(self._take, name, bucket))
@@ -81,7 +81,7 @@ class RateLimits:
         if bucket.taken:
             bucket.taken -= 1
         elif (seconds := full_at - now - MINUTE_SECONDS) > _ROUNDING_SECONDS:
-            raise _rate_limited(per_minute, seconds)
+            raise _rate_limited(principal, per_minute, seconds)
         bucket.full_at = full_at
 
     async def _take(self, name: str, bucket: _Bucket) -> None:
@@ -96,8 +96,9 @@ class RateLimits:
             bucket.empty_until = self._timer() + seconds
 
 
-def _rate_limited(per_minute: int, seconds: float) -> RateLimited:
+def _rate_limited(principal: Principal, per_minute: int, seconds: float) -> RateLimited:
+    key = "this API key" if principal.name is None else f"the API key '{principal.name}'"
     return RateLimited(
-        f"Rate limit reached: this API key may make {per_minute} requests a minute.",
+        f"Rate limit reached: {key} may make {per_minute} requests a minute.",
         seconds=seconds,
     )

@@ -123,9 +123,14 @@ class SpendingLimits:
         """The start of the current day (UTC), in UNIX seconds."""
         return self._clock() // DAY_SECONDS * DAY_SECONDS
 
-    def spent_today(self) -> float:
-        """The cloud cost in USD since midnight UTC, of all callers and processes."""
-        return self._today(_GLOBAL).spent_usd
+    def spent_today(self, key_hash: str = _GLOBAL) -> float:
+        """The cloud cost in USD since midnight UTC, of all processes.
+
+        Args:
+            key_hash: of one API key; by default of all callers.
+        """
+        account = self._accounts.get(key_hash)  # a question opens no account
+        return 0.0 if account is None else self._today(key_hash).spent_usd
 
     def spent_by_key(self, key_hash: str) -> float:
         """The same, of the API key with this hash."""
@@ -177,7 +182,7 @@ class SpendingLimits:
     ) -> None:
         """Raise BudgetSpent if `has_budget` is false."""
         if (spent := self._spent_limit(principal, usd_per_day)) is not None:
-            raise self._refusal(*spent)
+            raise self._refusal(*spent, principal)
 
     def _spent_limit(
         self, principal: Principal | None, usd_per_day: float | None
@@ -217,17 +222,17 @@ class SpendingLimits:
                 continue
             started = now if started is None else started
             if not (may_wait and account.reserved_usd and now < started + WAIT_SECONDS):
-                raise self._refusal(name, budget)
-            await self._wait_for_release(name, budget)
+                raise self._refusal(name, budget, principal)
+            if self._waiting >= MAX_RESERVATION_WAITERS:
+                raise self._refusal(name, budget, principal)
+            await self._wait_for_release()
         for name, _ in limits:
             account = self._account(name)
             account.reservations += 1
             account.reserved_usd += usd
         return Reservation(tuple(name for name, _ in limits), usd)
 
-    async def _wait_for_release(self, name: str, budget: float) -> None:
-        if self._waiting >= MAX_RESERVATION_WAITERS:
-            raise self._refusal(name, budget)
+    async def _wait_for_release(self) -> None:
         self._waiting += 1
         try:
             # Not wait_for: before Python 3.12 it may lose the cancellation of a client that left.
@@ -319,8 +324,13 @@ class SpendingLimits:
             room = min(room, account.leased_usd)
         return account.committed_usd < room
 
-    def _refusal(self, name: str, usd_per_day: float) -> BudgetSpent | BudgetReserved:
-        owner = "This proxy" if name == _GLOBAL else "This API key"
+    def _refusal(
+        self, name: str, usd_per_day: float, principal: Principal | None
+    ) -> BudgetSpent | BudgetReserved:
+        owner = "This proxy"
+        if name != _GLOBAL:
+            key_name = None if principal is None else principal.name
+            owner = "This API key" if key_name is None else f"The API key '{key_name}'"
         seconds_left = self.day_start() + DAY_SECONDS - self._clock()
         if not usd_per_day:
             return BudgetSpent(f"{owner} may not use the cloud.", seconds=seconds_left)

@@ -37,6 +37,7 @@ DIMENSIONS: Final[dict[str, "Dimension"]] = {
     "endpoint": "endpoint",
     "day": "day",
 }
+BY_KEY: Final = "key"  # a value of --by with totals of its own
 DEFAULT_DIMENSIONS: Final = ("tier", "reason", "category", "model", "day")
 
 

@@ -1,7 +1,7 @@
 """The terminal tables of `hybrid-llm stats`, `calibrate`, `promote` and `learn`."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from rich.console import Group, RenderableType
@@ -10,13 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.budget import Price
-from proxy.cli.options import DIMENSIONS
+from proxy.cli.options import BY_KEY, DIMENSIONS
 from proxy.evaluation import CalibrationReport, QualityQueries, RouterComparison, ShadowComparison
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
 from proxy.plain_text import printable
-from proxy.record import HOUR_SECONDS
-from proxy.storage import Group as RowGroup
-from proxy.storage import Quantiles, RequestQueries, Totals
+from proxy.record import HOUR_SECONDS, default_key_name
+from proxy.storage import (
+    KeyTotals,
+    Quantiles,
+    RequestQueries,
+    Totals,
+    failure_rate,
+    local_share,
+)
 from router_model.drift import Drift, drift_level
 from router_model.manifest import Reference
 
@@ -69,20 +75,24 @@ def stats_report(
     since: float,
     *,
     context: RouterContext = _NO_CONTEXT,
+    names: Callable[[str], str] = default_key_name,
 ) -> dict[str, Any]:
     """The content of `stats_tables` as plain values.
+
+    Args:
+        names: the name of an API key, by its hash.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
     quality = QualityQueries.sharing(requests)
     drift, compared = context.drift(requests), context.compared(quality, since)
-    total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
+    total, groups = _grouped(requests, dimensions, since, names)
     return {
         "since": since,
         "total": total._asdict(),
         "by": {
-            name: [{"value": value, **sums._asdict()} for value, sums in groups[DIMENSIONS[name]]]
+            name: [{"value": value, **sums._asdict()} for value, sums in groups[name]]
             for name in dimensions
         },
         "latency": [row._asdict() for row in requests.quantiles(since)],
@@ -99,13 +109,14 @@ def stats_tables(
     since: float,
     *,
     context: RouterContext = _NO_CONTEXT,
+    names: Callable[[str], str] = default_key_name,
 ) -> RenderableType:
-    """The tables. Raises as `stats_report` does."""
+    """The tables. Takes and raises the same as `stats_report`."""
     quality = QualityQueries.sharing(requests)
-    total, groups = requests.totals_by_each([DIMENSIONS[name] for name in dimensions], since)
+    total, groups = _grouped(requests, dimensions, since, names)
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
-    tables = [_sums_table(name, groups[DIMENSIONS[name]], total) for name in dimensions]
+    tables = [_sums_table(name, groups[name], total) for name in dimensions]
     tables.append(_latencies(requests.quantiles(since)))
     tables.append(_quality_table(plain_estimates(quality.quality(since))))
     if (drift := context.drift(requests)) is not None:
@@ -113,6 +124,26 @@ def stats_tables(
     if (compared := context.compared(quality, since)) is not None:
         tables.append(_shadow_table(compared))
     return Group(_headline(total, since), *tables)
+
+
+def _grouped(
+    requests: RequestQueries,
+    dimensions: Sequence[str],
+    since: float,
+    names: Callable[[str], str],
+) -> tuple[Totals, dict[str, list[tuple[str, Totals | KeyTotals]]]]:
+    """The totals, and the groups of each dimension with their values."""
+    columns = {name: DIMENSIONS[name] for name in dimensions if name != BY_KEY}
+    total, found = requests.totals_by_each(list(columns.values()), since)
+    groups: dict[str, list[tuple[str, Totals | KeyTotals]]] = {
+        name: [(group.value, group.sums) for group in found[column]]
+        for name, column in columns.items()
+    }
+    if BY_KEY in dimensions:
+        by_key = requests.totals_by_key(since).items()
+        ordered = sorted(by_key, key=lambda item: (-item[1].cost_usd, -item[1].requests, item[0]))
+        groups[BY_KEY] = [(names(key), sums) for key, sums in ordered]
+    return total, groups
 
 
 def calibration_table(report: CalibrationReport) -> Table:
@@ -242,7 +273,10 @@ def _headline(total: Totals, since: float) -> RenderableType:
     share = total.saved_usd / total.cloud_cost_usd if total.cloud_cost_usd else 0.0
     rows = {
         "requests": f"{total.requests:,}" + (f" since {_when(since)}" if since else ""),
-        "failed": f"{total.failed:,} ({_percent(total.failed, total.requests)})",
+        "answered": f"{total.answered:,}{_of(local_share(total), 'by the local tier')}",
+        "failed": f"{total.failed:,}{_of(failure_rate(total), 'of those answered or failed')}",
+        "refused": f"{total.refused:,}",
+        "cancelled": f"{total.cancelled:,}",
         "spent": _usd(total.cost_usd),
         "saved": f"{_usd(total.saved_usd)}, {share:.0%} of the all-cloud cost",
         "tokens": f"{total.input_tokens:,} in ({total.cached_input_tokens:,} cached), "
@@ -255,14 +289,24 @@ def _headline(total: Totals, since: float) -> RenderableType:
     return table
 
 
-def _sums_table(name: str, groups: Iterable[RowGroup], total: Totals) -> Table:
-    table = _table(f"by {name}", name, "requests", "share", "failed", "spent", "saved")
+def _of(share: float | None, of: str) -> str:
+    return "" if share is None else f", {share:.1%} {of}"
+
+
+def _sums_table(
+    name: str, groups: Iterable[tuple[str, Totals | KeyTotals]], total: Totals
+) -> Table:
+    table = _table(
+        f"by {name}", name, "requests", "share", "local", "failed", "refused", "spent", "saved"
+    )
     for value, sums in groups:
         table.add_row(
             cell(value),
             f"{sums.requests:,}",
             _percent(sums.requests, total.requests),
+            _percent(sums.answered_locally, sums.answered),
             f"{sums.failed:,}" if sums.failed else "",
+            f"{sums.refused:,}" if sums.refused else "",
             _usd(sums.cost_usd),
             _usd(sums.saved_usd),
         )

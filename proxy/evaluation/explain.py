@@ -93,6 +93,8 @@ def explain(row: dict[str, Any]) -> str:
         f"A request to {row['endpoint']}, {at:%Y-%m-%d %H:%M:%S} UTC, model "
         f"{row['requested_model'] or 'not given'}{', streamed' if row['streamed'] else ''}."
     ]
+    if name := row.get("key_name"):
+        lines.append(f"It was sent with the API key '{name}'.")
     if row["target"] is None:
         lines.append("It reached no tier.")
     else:

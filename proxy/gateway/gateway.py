@@ -364,6 +364,7 @@ class Gateway:
         call.principal = call.snapshot.keys.authenticate(call.exchange.headers)
         if call.principal is not None:
             call.record.client_key_hash = call.principal.key_hash
+            call.record.client_key_name = call.principal.name
         await self._limits.rates.admit(call.principal)
 
     def _plan_failover(self, call: Call, decision: Decision) -> FailoverPlan:

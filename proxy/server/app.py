@@ -20,7 +20,7 @@ import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
-from proxy.auth import ApiKeys
+from proxy.auth import ApiKeys, IssuedKeys
 from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter, unpriced_warning
 from proxy.config import Config, ConfigError, UpstreamConfig, load_prices, pricing_path
 from proxy.evaluation import (
@@ -52,14 +52,17 @@ from proxy.storage import (
     RequestQueries,
     SharedLimits,
     Store,
+    StoredKeys,
     StoreUnavailable,
     is_postgresql,
     redacted_url,
 )
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
 from proxy.web import (
+    KeyDirectory,
     dashboard_api,
     experiments_api,
+    keys_api,
     native_api,
     openai_api,
     pages,
@@ -91,6 +94,7 @@ class Intervals:
         spent: of the spending of all workers.
         refresh: of this worker's gauges, for the worker that is scraped.
         learning: of the check whether self-calibration has enough new judged pairs.
+        keys: of the API keys that admins create, for changes by other processes.
     """
 
     refresh_capabilities: float = 30.0
@@ -101,6 +105,7 @@ class Intervals:
     spent: float = 5.0
     refresh: float = 1.0
     learning: float = 60.0
+    keys: float = 2.0
 
 
 def open_judge(
@@ -235,10 +240,12 @@ class Proxy:
         self._tasks = BackgroundTasks()
         loader = ModelLoader(router=model, shadow=shadow_model)
         models = loader.load(config)
+        self._issued_keys = IssuedKeys()
         snapshot = self._build_snapshot(config, models, None)
         self.metrics = Metrics(multiprocess_folder=os.environ.get(METRICS_VARIABLE))
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self.requests = RequestQueries(self.store.database, url=redacted_url(config.storage))
+        self.keys = KeyDirectory(StoredKeys(self.store.database), self._issued_keys)
         self._tokens = TokenCounter()
         shares_state = _shares_state(config)
         self._limits = Limits(
@@ -282,6 +289,9 @@ class Proxy:
             limits=self._limits,
             pacer=pacer,
             config=lambda: self.config,
+            has_key_budgets=lambda: any(
+                key.cloud_usd_per_day is not None for key in self.gateway.snapshot.keys.valid
+            ),
         )
         self.quality_monitor = QualityMonitor(
             QualityQueries.sharing(self.requests), days=QUALITY_DAYS
@@ -339,6 +349,13 @@ class Proxy:
                     body_seconds=body_limits.small_body_seconds,
                     is_demo=self._is_demo,
                 ),
+                *keys_api.routes(
+                    self.gateway,
+                    self.keys,
+                    self.requests,
+                    self._limits,
+                    body_seconds=body_limits.small_body_seconds,
+                ),
                 *experiments_api.routes(
                     self.gateway,
                     self._jobs,
@@ -384,6 +401,7 @@ class Proxy:
             config=config,
             keys=ApiKeys(
                 config.server.api_keys,
+                issued=self._issued_keys,
                 origins=config.server.cors_origins,
                 is_private=config.server.is_private and not config.server.allow_anonymous,
             ),
@@ -433,6 +451,11 @@ class Proxy:
             reloaded=lambda: self.reloader.succeeded,
             quality=lambda: quality_metrics(self.quality_monitor.quality),
             drift=lambda: self.drift_monitor.drift,
+            key_budgets=lambda: [
+                (key.name, key.cloud_usd_per_day)
+                for key in self.gateway.snapshot.keys.valid
+                if key.name is not None and key.cloud_usd_per_day is not None
+            ],
         )
 
     async def _on_change(self) -> None:
@@ -472,6 +495,7 @@ class Proxy:
         refresh = self._refresh_models
         start(every(seconds.probe, refresh, name="reading the loaded models", at_once=False))
         start(every(seconds.quality, self.quality_monitor.read, name="reading answer quality"))
+        start(every(seconds.keys, self.keys.read, name="reading API keys", at_once=False))
         start(every(seconds.drift, self.drift_monitor.read, name="measuring drift"))
         start(
             every(
@@ -502,6 +526,12 @@ class Proxy:
     async def lifespan(self, app: Litestar) -> AsyncIterator[None]:
         """The application's lifespan: open, start tasks, serve, drain, close."""
         self.store.open()
+        await self.keys.read()
+        if self.keys.rows and not self.gateway.snapshot.keys.required:
+            logger.warning(
+                "the API keys that were created on the page have no effect: server.api_keys is "
+                "empty, so no key is needed"
+            )
         with contextlib.suppress(StoreUnavailable):
             await asyncio.to_thread(self._jobs.interrupt_orphaned)
         await self.budget_monitor.restore()

@@ -25,6 +25,7 @@ class BudgetMonitor:
 
     Args:
         config: the configuration in use.
+        has_key_budgets: whether an API key has a budget of its own.
     """
 
     def __init__(
@@ -35,19 +36,20 @@ class BudgetMonitor:
         limits: Limits,
         pacer: BudgetPacer,
         config: Callable[[], Config],
+        has_key_budgets: Callable[[], bool],
     ) -> None:
         self._store = store
         self._requests = requests
         self._limits = limits
         self._pacer = pacer
         self._config = config
+        self._has_key_budgets = has_key_budgets
         self._hours_read_at = 0.0
 
     async def read(self) -> None:
         """Read the spending for the configured budgets. Log once when much of a day's is spent."""
-        config = self._config()
-        by_key = any(key.cloud_usd_per_day is not None for key in config.server.api_keys)
-        budget = config.budget.cloud_usd_per_day
+        by_key = self._has_key_budgets()
+        budget = self._config().budget.cloud_usd_per_day
         if budget is not None or by_key:
             await self._read_spent(by_key=by_key)
         await self._limits.spending.return_unused()

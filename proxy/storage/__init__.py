@@ -23,18 +23,27 @@ from proxy.storage.network_mounts import network_storage_warning
 from proxy.storage.notices import PAUSE_SECONDS, Notices
 from proxy.storage.queries import (
     Dimension,
-    Group,
     HourlySpend,
+    KeyTotals,
     MeritBucket,
     Quantiles,
     RequestQueries,
     Totals,
+    failure_rate,
+    local_share,
     start_of_day,
 )
 from proxy.storage.read_only import Queries
 from proxy.storage.recent import RecentRequests, RoutedRequest, ScoredRequest
 from proxy.storage.request_log import RequestLog, RequestPage, parse_turns
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
+from proxy.storage.stored_keys import (
+    KeyNameTaken,
+    KeyRow,
+    LastAdmin,
+    StoredKeys,
+    TooManyKeys,
+)
 from proxy.storage.writer import Store, retry_until_written
 
 __all__ = [
@@ -47,6 +56,10 @@ __all__ = [
     "ErrorGroup",
     "Group",
     "HourlySpend",
+    "KeyNameTaken",
+    "KeyRow",
+    "KeyTotals",
+    "LastAdmin",
     "Maintenance",
     "MeritBucket",
     "NotedAnswer",
@@ -62,11 +75,15 @@ __all__ = [
     "SharedLimits",
     "Store",
     "StoreUnavailable",
+    "StoredKeys",
     "StoredResponse",
+    "TooManyKeys",
     "Totals",
     "close_all",
     "exclusive_transaction",
+    "failure_rate",
     "is_postgresql",
+    "local_share",
     "migrate",
     "network_storage_warning",
     "open_database",

@@ -30,13 +30,15 @@ from proxy.storage.rollups import (
 from proxy.storage.tables import (
     TABLES,
     DailyHistogram,
+    DailyKeyTotals,
     HourlyHistogram,
+    HourlyKeyTotals,
     HourlyTotals,
     Request,
     split_columns,
 )
 
-SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram
+SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram | HourlyKeyTotals | DailyKeyTotals
 
 
 class Maintenance:
@@ -109,6 +111,8 @@ class Maintenance:
                 (HourlyTotals, added.hours, HOUR_SECONDS),
                 (HourlyHistogram, added.histograms, HOUR_SECONDS),
                 (DailyHistogram, added.daily_histograms, DAY_SECONDS),
+                (HourlyKeyTotals, added.key_hours, HOUR_SECONDS),
+                (DailyKeyTotals, added.key_days, DAY_SECONDS),
             ):
                 wrong += self._check_sums(
                     table, counted, seconds, invented=added.invented, repair=repair
@@ -126,7 +130,7 @@ class Maintenance:
         with exclusive_transaction(self._database):
             if not isinstance(self._database, peewee.SqliteDatabase):
                 self._database.execute_sql(
-                    "LOCK TABLE hours, spreads, day_spreads IN EXCLUSIVE MODE"
+                    "LOCK TABLE hours, spreads, day_spreads, key_hours, key_days IN EXCLUSIVE MODE"
                 )
             yield
 

@@ -12,19 +12,47 @@ from typing import Any, Final, Literal, NamedTuple
 
 import peewee
 
-from proxy.record import DAY_SECONDS, HOUR_SECONDS, PACED_REASONS, PICODOLLARS, Reason
+from proxy.record import (
+    DAY_SECONDS,
+    HOUR_SECONDS,
+    PACED_REASONS,
+    PICODOLLARS,
+    Ending,
+    Reason,
+    Target,
+)
 from proxy.storage.read_only import Queries
 from proxy.storage.rollups import DURATIONS, SCORE_BUCKETS, bucket_midpoint_ms
-from proxy.storage.tables import DailyHistogram, HourlyHistogram, HourlyTotals
+from proxy.storage.tables import (
+    DailyHistogram,
+    DailyKeyTotals,
+    HourlyHistogram,
+    HourlyKeyTotals,
+    HourlyTotals,
+    Request,
+)
 from router_model import drift
 from router_model.drift import Drift
 from router_model.manifest import Reference
 
+# By the tier and the ending of a request. docs/api.md defines these words ("Shares"); every page,
+# table and chart uses them. A request that the proxy itself answered, without a tier, is in none.
+_ANSWERED: Final = (Ending.OK,)
+_FAILED: Final = (Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.INTERNAL_ERROR)
+_REFUSED: Final = (Ending.REJECTED,)
+_CANCELLED: Final = (Ending.CLIENT_GONE, Ending.STOPPED)
+_OUTCOMES: Final = ("answered", "answered_locally", "failed", "refused", "cancelled")
+
 # The columns of `hours`, and those derived from them, in the order of `Totals`.
 _SUMMED: Final = (
-    "requests", "failed", "streamed", "fallbacks", "estimated", "input_tokens",
+    "requests", *_OUTCOMES, "streamed", "fallbacks", "estimated", "input_tokens",
     "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_pico", "cloud_cost_pico",
     "saved_pico",
+)  # fmt: skip
+# The same of `key_hours` and `key_days`, in the order of `KeyTotals`.
+_SUMMED_BY_KEY: Final = (
+    "requests", "input_tokens", "cached_input_tokens", "output_tokens", "cost_pico",
+    "cloud_cost_pico", "saved_pico",
 )  # fmt: skip
 # Durations and scores of a longer period come from the daily histograms.
 HOURLY_DETAIL_SECONDS: Final = 3 * DAY_SECONDS
@@ -41,11 +69,21 @@ Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint
 class Totals(NamedTuple):
     """Totals over some requests. Money is USD, summed exactly in picodollars.
 
-    `cloud_cost_usd` is the actual or hypothetical cost of all answers in the cloud.
+    Attributes:
+        answered: by a tier, completely.
+        answered_locally: part of these, by the local tier.
+        failed: by an error or a timeout.
+        refused: by the proxy, such as over a limit or for a wrong field.
+        cancelled: by the client, or by a shutdown.
+        cloud_cost_usd: the actual or hypothetical cost of all answers in the cloud.
     """
 
     requests: int = 0
+    answered: int = 0
+    answered_locally: int = 0
     failed: int = 0
+    refused: int = 0
+    cancelled: int = 0
     streamed: int = 0
     fallbacks: int = 0
     estimated: int = 0
@@ -56,6 +94,34 @@ class Totals(NamedTuple):
     cost_usd: float = 0.0
     cloud_cost_usd: float = 0.0
     saved_usd: float = 0.0
+
+
+class KeyTotals(NamedTuple):
+    """The totals of the requests of one API key. Fields are as in `Totals`."""
+
+    requests: int = 0
+    answered: int = 0
+    answered_locally: int = 0
+    failed: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    cloud_cost_usd: float = 0.0
+    saved_usd: float = 0.0
+
+
+def local_share(sums: Totals | KeyTotals) -> float | None:
+    """The share of the answered requests that the local tier answered; None without any."""
+    return sums.answered_locally / sums.answered if sums.answered else None
+
+
+def failure_rate(sums: Totals | KeyTotals) -> float | None:
+    """The share of failed requests of those that were answered or failed; None without any."""
+    tried = sums.answered + sums.failed
+    return sums.failed / tried if tried else None
 
 
 class Group(NamedTuple):
@@ -79,6 +145,13 @@ class CategoryTotals(NamedTuple):
     category: str
     target: str
     sums: Totals
+
+
+class KeyPoint(NamedTuple):
+    """The totals of one API key in one hour or day (UTC)."""
+
+    begins: int
+    sums: KeyTotals
 
 
 class MeritBucket(NamedTuple):
@@ -178,10 +251,8 @@ class RequestQueries(Queries):
         """Rows of `hours` summed by all of these dimensions: their values, then the sums."""
         day: Any = (HourlyTotals.hour / DAY_SECONDS).cast("INTEGER")
         columns = [day if name == "day" else getattr(HourlyTotals, name) for name in dimensions]
-        failed = peewee.Case(
-            None, ((HourlyTotals.ending.in_(("ok", "client_gone")), 0),), HourlyTotals.requests
-        )
-        summed = [getattr(HourlyTotals, name, failed) for name in _SUMMED]
+        outcomes = _outcome_columns(HourlyTotals)
+        summed = [outcomes.get(name, getattr(HourlyTotals, name, None)) for name in _SUMMED]
         query = HourlyTotals.select(*columns, *(peewee.fn.SUM(column) for column in summed)).where(
             HourlyTotals.hour >= start_of_hour(since)
         )
@@ -194,6 +265,94 @@ class RequestQueries(Queries):
             # Raw rows of the driver: peewee would convert each value of a thousand rows.
             rows = database.execute(query).fetchall()
             return [tuple(row) for row in rows if row[-1] is not None]
+
+    def totals_by_key(
+        self, since: float = 0.0, *, until: float | None = None, key_hash: str | None = None
+    ) -> dict[str, KeyTotals]:
+        """The totals of each API key, or of one, by the hash."""
+        groups: dict[str, list[int]] = {}
+        for (key, target, ending), numbers in self._key_sums(
+            ("key_hash", "target", "ending"), since, until=until, key_hash=key_hash
+        ):
+            _add_outcome(groups.setdefault(key, _no_sums()), target, ending, numbers)
+        return {key: _as_key_totals(sums) for key, sums in groups.items()}
+
+    def key_series(
+        self, key_hash: str, since: float = 0.0, *, step: Literal["hour", "day"] = "day"
+    ) -> list[KeyPoint]:
+        """The totals of one API key in each hour or day (UTC), in order."""
+        groups: dict[int, list[int]] = {}
+        seconds = HOUR_SECONDS if step == "hour" else DAY_SECONDS
+        for (begins, target, ending), numbers in self._key_sums(
+            ("begins", "target", "ending"), since, key_hash=key_hash, by_hour=step == "hour"
+        ):
+            at = int(begins) // seconds * seconds
+            _add_outcome(groups.setdefault(at, _no_sums()), target, ending, numbers)
+        return [KeyPoint(at, _as_key_totals(groups[at])) for at in sorted(groups)]
+
+    def last_used(self) -> dict[str, float]:
+        """When each API key made its last request, by its hash, in UNIX seconds.
+
+        Where retention has deleted the request, the day on which it was made begins then.
+        """
+        used = DailyKeyTotals.select(
+            DailyKeyTotals.key_hash, peewee.fn.MAX(DailyKeyTotals.day).alias("day")
+        ).group_by(DailyKeyTotals.key_hash)
+        newest = Request.select(peewee.fn.MAX(Request.created_at)).where(
+            Request.client_key_hash == used.c.key_hash
+        )
+        query = peewee.Select([used], [used.c.key_hash, used.c.day, newest]).bind(self.database)
+        with self._reading() as database:
+            rows = database.execute(query).fetchall()
+        return {key: float(day if at is None else at) for key, day, at in rows}
+
+    def _key_sums(
+        self,
+        dimensions: Sequence[str],
+        since: float,
+        *,
+        until: float | None = None,
+        key_hash: str | None = None,
+        by_hour: bool = False,
+    ) -> list[tuple[tuple[Any, ...], list[int]]]:
+        """Sums by these dimensions. Whole days come from the table of days, unless `by_hour`."""
+        first = start_of_hour(since)
+        last = start_of_hour(until) if until is not None else None
+        next_day = start_of_day(first + DAY_SECONDS - 1)
+        last_day = start_of_day(last) if last is not None else None
+        if by_hour or (last_day is not None and last_day <= next_day):
+            parts: list[tuple[Any, int, int | None]] = [(HourlyKeyTotals, first, last)]
+        else:
+            parts = [
+                (HourlyKeyTotals, first, next_day),
+                (DailyKeyTotals, next_day, last_day),
+            ]
+            if last is not None and last_day is not None:
+                parts.append((HourlyKeyTotals, last_day, last))
+        found: list[tuple[tuple[Any, ...], list[int]]] = []
+        number = len(dimensions)
+        with self._reading() as database:
+            for table, begins, ends in parts:
+                if ends is not None and ends <= begins:
+                    continue
+                at = table._meta.sorted_fields[0]
+                columns = [at if name == "begins" else getattr(table, name) for name in dimensions]
+                condition = at >= begins
+                if ends is not None:
+                    condition &= at < ends
+                if key_hash is not None:
+                    condition &= table.key_hash == key_hash
+                query = (
+                    table.select(
+                        *columns,
+                        *(peewee.fn.SUM(getattr(table, name)) for name in _SUMMED_BY_KEY),
+                    )
+                    .where(condition)
+                    .group_by(*columns)
+                )
+                rows = database.execute(query).fetchall()
+                found += [(tuple(row[:number]), [int(n) for n in row[number:]]) for row in rows]
+        return found
 
     def quantiles(self, since: float = 0.0, *, together: bool = False) -> list[Quantiles]:
         """Percentiles of the durations in `rollups.DURATIONS`, by tier.
@@ -331,6 +490,46 @@ def start_of_hour(seconds: float) -> int:
 def _as_sums(numbers: Sequence[int]) -> Totals:
     """Totals from sums in the order of `_SUMMED`: picodollars become dollars."""
     return Totals(*numbers[:-3], *(pico / PICODOLLARS for pico in numbers[-3:]))
+
+
+def _outcome_columns(table: Any) -> dict[str, Any]:
+    """The counts of `_OUTCOMES` as columns of a query."""
+
+    def requests_with(condition: Any) -> Any:
+        return peewee.Case(None, ((condition, table.requests),), 0)
+
+    is_answered = table.ending.in_(_ANSWERED) & (table.target != "")
+    return {
+        "answered": requests_with(is_answered),
+        "answered_locally": requests_with(is_answered & (table.target == str(Target.LOCAL))),
+        "failed": requests_with(table.ending.in_(_FAILED)),
+        "refused": requests_with(table.ending.in_(_REFUSED)),
+        "cancelled": requests_with(table.ending.in_(_CANCELLED)),
+    }
+
+
+def _no_sums() -> list[int]:
+    return [0] * len(KeyTotals._fields)
+
+
+def _add_outcome(sums: list[int], target: str, ending: str, numbers: Sequence[int]) -> None:
+    """Add the sums of one tier and ending, in the order of `_SUMMED_BY_KEY`, to a key's totals."""
+    requests, *rest = numbers
+    is_answered = ending in _ANSWERED and bool(target)
+    outcomes = (
+        is_answered,
+        is_answered and target == Target.LOCAL,
+        ending in _FAILED,
+        ending in _REFUSED,
+        ending in _CANCELLED,
+    )
+    added = (requests, *(requests * is_counted for is_counted in outcomes), *rest)
+    for place, number in enumerate(added):
+        sums[place] += number
+
+
+def _as_key_totals(numbers: Sequence[int]) -> KeyTotals:
+    return KeyTotals(*numbers[:-3], *(pico / PICODOLLARS for pico in numbers[-3:]))
 
 
 def _sorted(dimension: Dimension, groups: list[Group]) -> list[Group]:

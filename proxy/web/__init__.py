@@ -6,6 +6,7 @@ This package decides nothing about a request; the gateway does.
 from proxy.web import (
     dashboard_api,
     experiments_api,
+    keys_api,
     native_api,
     openai_api,
     pages,
@@ -13,12 +14,15 @@ from proxy.web import (
     threshold_api,
 )
 from proxy.web.client_connection import IS_DRAINING, Connection
+from proxy.web.key_directory import KeyDirectory
 
 __all__ = [
     "IS_DRAINING",
     "Connection",
+    "KeyDirectory",
     "dashboard_api",
     "experiments_api",
+    "keys_api",
     "native_api",
     "openai_api",
     "pages",

@@ -17,7 +17,7 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from proxy.auth import Principal, is_admin
+from proxy.auth import ApiKeys, Principal, is_admin
 from proxy.errors import InvalidRequest, NotFound, Unavailable
 from proxy.evaluation import QualityQueries
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
@@ -34,6 +34,7 @@ from proxy.storage import (
     Totals,
     retry_until_written,
 )
+from proxy.web.key_directory import with_key_names
 from router_model.categories import CATEGORIES
 from router_model.drift import Drift
 from router_model.manifest import Manifest
@@ -56,6 +57,8 @@ _FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted f
 
 # Time and id of the last request of a page.
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
+
+_KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 T = TypeVar("T")
 Headers = Mapping[str, str]
@@ -145,11 +148,12 @@ def routes(
                 _since(span),
                 limit=_limit(query.get("limit", "50")),
                 before=_cursor(query.get("before")),
+                key_hash=_key(query),
                 values=_values(query),
                 text=query.get("search", "").strip(),
             )
         )
-        return Response(_page(page))
+        return Response(_page(page, gateway.snapshot.keys))
 
     @get("/api/requests/{request_id:str}")
     async def show_request(
@@ -162,6 +166,7 @@ def routes(
             raise Unavailable(str(error)) from None
         if row is None or not _may_see(client, row):
             raise _unknown_request(request_id)
+        (row,) = with_key_names([row], gateway.snapshot.keys)
         return Response(
             row
             | {
@@ -268,7 +273,11 @@ def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
 def _money(sums: Totals) -> dict[str, Any]:
     return {
         "requests": sums.requests,
+        "answered": sums.answered,
+        "answered_locally": sums.answered_locally,
         "failed": sums.failed,
+        "refused": sums.refused,
+        "cancelled": sums.cancelled,
         "cost_usd": sums.cost_usd,
         "cloud_cost_usd": sums.cloud_cost_usd,
         "saved_usd": sums.saved_usd,
@@ -290,9 +299,10 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _page(page: RequestPage) -> dict[str, Any]:
+def _page(page: RequestPage, keys: ApiKeys) -> dict[str, Any]:
     more = None if page.more is None else f"{page.more[0]!r}~{page.more[1]}"
-    return {"requests": page.rows, "more": more, "searched": page.searched}
+    rows = with_key_names(page.rows, keys)
+    return {"requests": rows, "more": more, "searched": page.searched}
 
 
 # --- Query parameters ---
@@ -336,6 +346,19 @@ def _cursor(text: str | None) -> tuple[float, str] | None:
     return float(match[1]), match[2]
 
 
+def _key(query: Mapping[str, str]) -> str | None:
+    """The hash of the API key whose requests are wanted; None for all."""
+    value = query.get("key")
+    if value is None or value == "none":  # `none`: see `_values`
+        return None
+    if _KEY_HASH.fullmatch(value) is None:
+        raise InvalidRequest(
+            "Invalid value for 'key': use the key_hash of a key in /api/keys, or 'none'.",
+            param="key",
+        )
+    return value
+
+
 def _values(query: Mapping[str, str]) -> dict[str, str]:
     """Column filters from the query; `none` selects rows without a value."""
     values = {}
@@ -352,6 +375,8 @@ def _values(query: Mapping[str, str]) -> dict[str, str]:
     for name in ("model", "error_code"):
         if value := query.get(name, ""):
             values[name] = value
+    if query.get("key") == "none":
+        values["client_key_hash"] = ""
     return values
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import __version__
+from proxy.config import MAX_KEY_NAME_CHARS
 from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
 from router_model.categories import CATEGORIES
@@ -23,6 +24,7 @@ _ERRORS: Final = {
     "408": "The request arrived too slowly.",
     "409": "The step or change is not possible in the current state, or the upstream returned 409.",
     "413": "The request body exceeds `server.max_body_mb`.",
+    "415": "The request body is compressed, or is not JSON where only JSON is accepted.",
     "422": "The upstream returned 422.",
     "429": "The rate limit or budget of the key, the proxy or the upstream is exceeded.",
     "500": "Internal error of the proxy; its log has the traceback.",
@@ -211,8 +213,15 @@ def document() -> bytes:
         streams = path in ("/api/chat", "/api/generate")
         paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
-    for path, (method, summary, body) in (*_PAGES.items(), *_PAGE_CHANGES.items()):
-        operation = _operation(summary, body=body, accepted=method == "post")
+    pages = [(path, *described) for path, described in (*_PAGES.items(), *_PAGE_CHANGES.items())]
+    for path, method, summary, body in (*pages, *_KEYS):
+        is_key = path.startswith("/api/keys")
+        operation = _operation(
+            summary,
+            body=body,
+            accepted=method == "post" and not is_key,
+            created=method == "post" and is_key,
+        )
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -392,9 +401,49 @@ _PAGE_CHANGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
         },
     ),
 }  # fmt: skip
+_LIMITS_OF_KEY: Final = {
+    "is_admin": {"type": "boolean"},
+    "requests_per_minute": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
+    "cloud_usd_per_day": {"type": ["number", "null"], "minimum": 0, "maximum": 1_000_000},
+}
+_KEY_NAME: Final = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_NAME_CHARS}
+_KEY_FIELDS: Final = {"name": _KEY_NAME, **_LIMITS_OF_KEY}
+# Several methods of one path.
+_KEYS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
+    ("/api/keys", "get", "List API keys with their use and limits, and the last changes.", None),
+    (
+        "/api/keys",
+        "post",
+        "Create an API key. Only this answer has the key itself.",
+        {
+            "type": "object",
+            "required": ["name"],
+            "properties": _KEY_FIELDS,
+            "additionalProperties": False,
+        },
+    ),
+    (
+        "/api/keys/{key_hash}",
+        "patch",
+        "Rename a created API key, or change its limits.",
+        {"type": "object", "properties": _KEY_FIELDS, "additionalProperties": False},
+    ),
+    ("/api/keys/{key_hash}", "delete", "Revoke a created API key.", None),
+    ("/api/usage", "get", "Get the requests, costs and limits of the caller's API key.", None),
+)
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
-    **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto", "/api/errors"), (_SINCE,)),
+    **dict.fromkeys(
+        (
+            "/api/stats",
+            "/api/quality",
+            "/api/pareto",
+            "/api/errors",
+            "/api/keys",
+            "/api/usage",
+        ),
+        (_SINCE,),
+    ),
     "/api/threshold/preview": (("threshold", {"type": "number", "minimum": 0, "maximum": 1}),),
     "/api/requests": (
         _SINCE,
@@ -411,6 +460,7 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("second_look", {"enum": [*SecondLookResult, "none"]}),
         ("model", {"type": "string"}),
         ("error_code", {"type": "string"}),
+        ("key", {"type": "string", "pattern": "^([0-9a-f]{16}|none)$"}),
     ),
     "/api/jobs": (
         ("step", {"type": "string"}),
@@ -438,6 +488,7 @@ def _operation(
     body: dict[str, Any] | None = None,
     stream: bool = False,
     accepted: bool = False,
+    created: bool = False,
     error: str = "Error",
 ) -> dict[str, Any]:
     good: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -448,6 +499,7 @@ def _operation(
         "summary": summary,
         "responses": {"200": {"description": "OK.", "content": good}}
         | ({"202": {"description": "The step has started."}} if accepted else {})
+        | ({"201": {"description": "Created.", "content": good}} if created else {})
         | {status: {"description": why, "content": bad} for status, why in _ERRORS.items()},
     }
     if body is not None:

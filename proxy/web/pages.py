@@ -1,4 +1,4 @@
-"""The web pages chat, compare, dashboard and experiments, their login and their files.
+"""The web pages chat, compare, usage, dashboard, keys and experiments, their login and files.
 
 The files in `ui/` are read at startup and served unchanged: no build, no template language,
 nothing from other origins. A page is the content of <main>, inserted into `ui/shell.html`, and the
@@ -13,6 +13,7 @@ import hashlib
 import html
 import math
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,7 +42,7 @@ _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# On pages that render model text, only the sanitizer may create HTML.
+# Only the sanitizer may create HTML, except on pages with charts, which render no model text.
 _TRUSTED: Final = "; require-trusted-types-for 'script'; trusted-types dompurify"
 _GUARDS: Final = {
     "x-content-type-options": "nosniff",
@@ -59,6 +60,8 @@ class Page(NamedTuple):
     Attributes:
         styles: the names of its stylesheets, after `style.css`.
         for_admins: whether it shows the requests of all clients.
+        draws_charts: whether it uses the chart library, which creates HTML of its own.
+        for_keys: whether it shows those of the caller's API key, so that it needs one.
     """
 
     path: str
@@ -66,25 +69,52 @@ class Page(NamedTuple):
     title: str
     styles: tuple[str, ...] = ()
     for_admins: bool = False
+    for_keys: bool = False
+    draws_charts: bool = False
 
     @property
     def policy(self) -> str:
-        return _POLICY if self.for_admins else _POLICY + _TRUSTED
+        return _POLICY if self.draws_charts else _POLICY + _TRUSTED
 
 
 PAGES: Final = (
     Page("/", "chat", "Chat", ("prose", "chat")),
     Page("/compare", "compare", "Compare", ("prose", "compare")),
+    Page("/usage", "usage", "Usage", ("dashboard", "keys"), for_keys=True),
     Page(
         "/dashboard",
         "dashboard",
         "Dashboard",
-        ("dashboard", "threshold-card", "details"),
+        ("dashboard", "threshold-card", "details", "keys"),
         for_admins=True,
+        draws_charts=True,
     ),
-    Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
+    Page("/keys", "keys", "Keys", ("keys",), for_admins=True),
+    Page(
+        "/experiments",
+        "experiments",
+        "Experiments",
+        ("experiments",),
+        for_admins=True,
+        draws_charts=True,
+    ),
 )
 _LOGIN: Final = Page("/login", "login", "Sign in")
+
+
+class Role(StrEnum):
+    """Who opens a page: anyone on a proxy without keys, an admin, or the holder of a key."""
+
+    ANYONE = "anyone"
+    ADMIN = "admin"
+    HOLDER = "holder"
+
+
+MENUS: Final[Mapping[Role, Sequence[Page]]] = {
+    Role.ANYONE: tuple(page for page in PAGES if not page.for_keys),
+    Role.ADMIN: PAGES,
+    Role.HOLDER: tuple(page for page in PAGES if not page.for_admins),
+}
 
 
 class File(NamedTuple):
@@ -120,23 +150,30 @@ def read_charts() -> File:
     return read_file(path.read_bytes(), _TYPES[".js"])
 
 
-def render(page: Page, *, is_demo: bool = False, values: Mapping[str, str] | None = None) -> bytes:
+def render(
+    page: Page,
+    menu: Sequence[Page],
+    *,
+    is_demo: bool = False,
+    values: Mapping[str, str] | None = None,
+) -> bytes:
     """Render a page: its content in the shell, with escaped values for {{name}}.
 
     Args:
+        menu: the pages that the caller may open.
         is_demo: whether stand-in models answer, which every page then says.
     """
-    menu = "".join(
-        f'<a href="{item.path}"{" aria-current=page" if item is page else ""}'
-        f"{' data-admin' if item.for_admins else ''}>{item.title}</a>"
-        for item in PAGES
+    links = "".join(
+        f'<a href="{item.path}"{" aria-current=page" if item is page else ""}>{item.title}</a>'
+        for item in menu
     )
     filled = (UI / "shell.html").read_text(encoding="utf-8")
     parts = {
         "banner": (UI / "demo-banner.html").read_text(encoding="utf-8") if is_demo else "",
         "title": page.title,
         "name": page.name,
-        "menu": menu,
+        "menu": f'<nav aria-label="Pages">{links}</nav>' if menu else "",
+        "home": ' href="/"' if menu else "",
         "styles": "\n".join(
             f'<link rel="stylesheet" href="/ui/{name}.css">' for name in page.styles
         ),
@@ -166,21 +203,26 @@ def routes(
     guesses = guesses or LoginLimiter()
     files = read_files()
     rendered = {
-        page: read_file(render(page, is_demo=is_demo), "text/html; charset=utf-8") for page in PAGES
+        (page, role): read_file(render(page, menu, is_demo=is_demo), "text/html; charset=utf-8")
+        for role, menu in MENUS.items()
+        for page in menu
     }
     login_page = partial(_login_page, is_demo=is_demo)
 
     @get([page.path for page in PAGES], name="page")
     async def show_page(request: Request[Any, Any, Any]) -> Response[bytes]:
         page = next(item for item in PAGES if item.path == request.scope["path"])
-        keys = gateway.snapshot.keys
+        keys, role = gateway.snapshot.keys, Role.ANYONE
         if keys.required:
             client = keys.read_session(_headers(request))
             if client is None:
                 return _redirect(f"/login?next={quote(_path_and_query(request), safe='/')}")
-            if page.for_admins and not is_admin(client):
-                return _redirect("/")
-        return _serve(request, rendered[page], {"content-security-policy": page.policy})
+            role = Role.ADMIN if is_admin(client) else Role.HOLDER
+        if (file := rendered.get((page, role))) is None:
+            return _redirect("/" if role is Role.ANYONE else f"/usage?from={page.name}")
+        # The menu is the caller's, who may change with the cookie.
+        headers = {"content-security-policy": page.policy, "vary": "accept-encoding, cookie"}
+        return _serve(request, file, headers)
 
     @get("/ui/{name:path}", name="ui")
     async def show_file(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
@@ -234,7 +276,7 @@ def _login_page(
 ) -> Response[bytes]:
     wait = {"retry-after": str(math.ceil(retry_seconds))} if retry_seconds else {}
     return Response(
-        render(_LOGIN, is_demo=is_demo, values={"next": target, "error": error}),
+        render(_LOGIN, (), is_demo=is_demo, values={"next": target, "error": error}),
         status_code=429 if wait else 401 if error else 200,
         media_type="text/html; charset=utf-8",
         headers={

@@ -131,6 +131,7 @@ def routes(
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
                 "is_demo": is_demo,
+                "key_name": None if client is None else client.shown_name,
             }
         )
 

@@ -80,6 +80,11 @@ DOORS = (
     Door("GET", "/api/jobs/job_1", admin=True),
     Door("POST", "/api/jobs/job_1/cancel", b"{}", admin=True),
     Door("POST", "/api/verdicts", b"{}", admin=True),
+    Door("GET", "/api/usage"),
+    Door("GET", "/api/keys", admin=True),
+    Door("POST", "/api/keys", b'{"name":"mine"}', admin=True),
+    Door("PATCH", "/api/keys/0123456789abcdef", b'{"is_admin":true}', admin=True),
+    Door("DELETE", "/api/keys/0123456789abcdef", admin=True),
 )
 
 

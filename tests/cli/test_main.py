@@ -25,15 +25,16 @@ from proxy.cli.main import COMMANDS as LISTED
 from proxy.cli.main import main
 from proxy.cli.routing import _time_decision
 from proxy.config import RoutingConfig, load_config, load_prices, pricing_path
-from proxy.record import CallRecord, Ending, Reason, Target
+from proxy.record import CallRecord, Ending, Reason, Target, key_hash
 from proxy.routing import Router, Scorer
 from proxy.server.listening import check_address, host_to_open
 from proxy.storage.migrations import MIGRATIONS, NEWEST
+from proxy.storage.stored_keys import KeyRow, StoredKeys
 from router_model.bundled import BUNDLED_FILES
 from router_model.manifest import Manifest
 from router_model.score import Score
 from served import Served
-from stored import DAY, corrupt, execute, fill, finished, random_records
+from stored import DAY, connected, corrupt, execute, fill, finished, random_records, read
 
 pytest_plugins = ["databases"]
 
@@ -648,14 +649,42 @@ def test_stats(db_config: Path, records: list[CallRecord]) -> None:
     text = " ".join(run("stats", "--config", db_config).output.split())
     for words in (
         "requests 4",
-        "failed 1 (25.0%)",
+        "answered 3, 0.0% by the local tier",
+        "failed 0, 0.0% of those answered or failed",
+        "refused 1",
         "spent $0.7500",
-        "forced 3 75.0% $0.7500 $0.00",
+        "forced 3 75.0% 0.0% $0.7500 $0.00",
     ):
         assert words in text
     newest = " ".join(run("stats", "--config", db_config, "--since", "1d").output.split())
     assert "spent $0.50" in newest
     assert "requests 3 since 20" in newest
+
+
+def test_stats_by_key_name_the_keys(db_config: Path, url: str) -> None:
+    keys = '{api_keys: [{key: sk-team, name: "[red]team"}, sk-other]}'
+    db_config.write_text(f"{db_config.read_text()}server: {keys}\n")
+    common = {"created_at": time.time(), "target": Target.CLOUD, "model": "gpt"}
+    made = KeyRow("0123456789abcdef", "00" * 32, "nightly", "hlr-abc", 0.0, None, False)
+    hashes = {name: key_hash(f"sk-{name}") for name in ("team", "other")}
+    costs = {hashes["team"]: 0.5, hashes["other"]: 0.25, made.key_hash: 0.75, "f" * 16: 0.1}
+    fill(url, [finished(client_key_hash=key, cost_usd=usd, **common) for key, usd in costs.items()])
+    fill(url, [finished(**common)])  # without a key
+    with connected(url) as database:
+        StoredKeys(database).create(made, actor=None)
+    report = json.loads(run("stats", "--by", "key", "--config", db_config, "--json").output)
+    assert [(group["value"], group["cost_usd"]) for group in report["by"]["key"]] == [
+        ("nightly", 0.75),
+        ("[red]team", 0.5),
+        (f"key {hashes['other'][:8]}", 0.25),
+        ("key ffffffff", 0.1),
+    ]
+    assert report["by"]["key"][0]["answered"] == 1
+    text = " ".join(run("stats", "--by", "key", "--config", db_config).output.split())
+    assert "nightly 1 20.0% 0.0% $0.7500" in text
+    assert "[red]team 1 20.0%" in text
+    (row,) = [row for row in read(url) if row["client_key_hash"] == made.key_hash]
+    assert "with the API key 'nightly'" in run("explain", row["id"], "--config", db_config).output
 
 
 def test_stats_of_an_empty_database(db_config: Path, url: str) -> None:

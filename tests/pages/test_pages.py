@@ -75,8 +75,11 @@ async def test_dashboard_and_experiments_require_an_admin_key(
     proxy = await start(KEYS)
     page = await show(proxy.origin, "/login?next=/experiments")
     await log_in(page, "sk-team")
-    await page.wait_for_url(proxy.origin + "/")
-    await page.get_by_role("link", name="Compare").wait_for()
+    await page.wait_for_url("**/usage?from=experiments")
+    await page.get_by_text(
+        "The experiments use the requests of all keys, so an admin key"
+    ).wait_for()
+    await page.get_by_role("link", name="Usage").wait_for()
     await page.get_by_role("link", name="Dashboard").wait_for(state="hidden")
 
 

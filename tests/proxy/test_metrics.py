@@ -8,10 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exposed import families
+from live import Samples
 from proxy import __version__
 from proxy.evaluation.estimates import Interval, Quality, Recovered
 from proxy.evaluation.metrics import quality_metrics
-from proxy.metrics import MAX_MODELS, GaugeSources, Metrics
+from proxy.metrics import MAX_KEY_LABELS, MAX_MODELS, GaugeSources, Metrics
 from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from router_model.drift import Drift, Move
 
@@ -65,6 +66,9 @@ PUBLISHED = {
     "router_budget_threshold_reduction": set(),
     "router_budget_usd_per_day": set(),
     "router_budget_spent_usd": set(),
+    "router_key_requests_total": {"key", "target"},
+    "router_key_cost_usd_total": {"key"},
+    "router_key_budget_usd": {"key"},
     "router_config_last_reload_successful": set(),
     "router_build_info": {"version", "model_version"},
 }
@@ -84,6 +88,7 @@ def gauge_sources(**changes: Any) -> GaugeSources:
         "reloaded": lambda: True,
         "quality": lambda: quality_metrics(QUALITY),
         "drift": lambda: DRIFT,
+        "key_budgets": lambda: [("batch", 2.5)],
     }
     return GaugeSources(**sources | changes)
 
@@ -111,6 +116,7 @@ def full_record(target: Target = Target.LOCAL) -> CallRecord:
     record.target, record.reason, record.model = target, Reason.FALLBACK, "phi3"
     record.fallback_from, record.fallback_why = target.other, "idle_timeout"
     record.rule = "batch key"
+    record.client_key_name = "batch"
     record.discarded_tokens = 340
     record.second_look, record.second_look_ms = SecondLookResult.ESCALATED, 1_500.0
     record.score, record.decision_ms, record.ttft_ms = 0.7, 2.0, 300.0
@@ -182,6 +188,7 @@ def test_label_values_come_from_closed_sets() -> None:
         "version": {__version__},
         "model_version": {"m1"},
         "code": {"connect_timeout"},
+        "key": {"batch"},
         "of": {"score", "category"},
         "result": set(SecondLookResult),
     }
@@ -390,3 +397,24 @@ def test_metrics_of_two_applications_are_separate() -> None:
     first.count_dropped_records(7)
     assert value(first, "router_records_dropped_total") == 7
     assert value(second, "router_records_dropped_total") == 0
+
+
+def test_the_names_of_keys_are_bounded() -> None:
+    metrics = make_metrics()
+    for number in range(MAX_KEY_LABELS + 10):
+        metrics.observe(named_record(f"key-{number}"))
+    metrics.observe(named_record("key-0"))
+    metrics.observe(named_record(None))
+    samples = Samples(metrics.expose().decode())
+    assert len(samples.by_labels("router_key_requests_total")) == MAX_KEY_LABELS + 1
+    assert samples("router_key_requests_total", key="other") == 10
+    assert samples("router_key_requests_total", key="key-0", target="local") == 2
+    assert samples("router_key_requests_total") == MAX_KEY_LABELS + 11
+    assert samples("router_key_budget_usd", key="batch") == 2.5
+
+
+def named_record(name: str | None) -> CallRecord:
+    record = full_record()
+    record.client_key_name = name
+    record.finish(Ending.OK)
+    return record

@@ -188,6 +188,11 @@ TAMPERED = {
     "bucket-missing": f"DELETE FROM spreads WHERE measure = 'duration_ms' AND {LAST_HOUR}",
     "day-bucket": "UPDATE day_spreads SET requests = requests + 1 WHERE measure = 'score' "
     "AND day = (SELECT max(day) FROM day_spreads)",
+    "key": "UPDATE key_hours SET saved_pico = saved_pico + 1 "
+    "WHERE hour = (SELECT max(hour) FROM hours)",
+    "key-missing": f"DELETE FROM key_hours WHERE {LAST_HOUR}",
+    "key-day": "UPDATE key_days SET target = target || '!' "
+    "WHERE day = (SELECT max(day) FROM key_days)",
     "row-missing": f"DELETE FROM requests WHERE {IN_LAST_HOUR}",
     "row-changed": f"UPDATE requests SET model = 'x' WHERE {IN_LAST_HOUR}",
 }
@@ -205,6 +210,8 @@ def test_wrong_rollup_is_detected_and_repaired(filled: str, statement: str) -> N
             f"hours: hour {row['hour']}",
             f"spreads: hour {row['hour']}",
             f"day_spreads: day {day}",
+            f"key_hours: hour {row['hour']}",
+            f"key_days: day {day}",
         }
     assert repair(filled) == problems
     check_rollups(filled)

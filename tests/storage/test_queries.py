@@ -3,6 +3,7 @@
 import collections
 import io
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +23,11 @@ from proxy.storage.queries import (
     HOURLY_DETAIL_SECONDS,
     Dimension,
     Group,
+    KeyTotals,
     RequestQueries,
     Totals,
+    failure_rate,
+    local_share,
     start_of_hour,
 )
 from proxy.storage.request_log import RequestLog
@@ -39,6 +43,7 @@ from stored import (
     add_judgements,
     config_of,
     connected,
+    execute,
     fill,
     finished,
     opened,
@@ -87,7 +92,7 @@ def totals_of(rows: list[Row]) -> Totals:
 
     return Totals(
         requests=len(rows),
-        failed=sum(row["ending"] not in ("ok", "client_gone") for row in rows),
+        **outcomes_of(rows),
         streamed=sum(bool(row["streamed"]) for row in rows),
         fallbacks=sum(row["fallback_from"] is not None for row in rows),
         estimated=sum(row["usage_source"] == "estimated" for row in rows),
@@ -99,6 +104,18 @@ def totals_of(rows: list[Row]) -> Totals:
         cloud_cost_usd=usd("cloud_cost_usd"),
         saved_usd=usd("saved_usd"),
     )
+
+
+def outcomes_of(rows: list[Row]) -> dict[str, int]:
+    answered = [row for row in rows if row["ending"] == "ok" and row["target"]]
+    endings = collections.Counter(row["ending"] for row in rows)
+    return {
+        "answered": len(answered),
+        "answered_locally": sum(row["target"] == "local" for row in answered),
+        "failed": endings["upstream_error"] + endings["timeout"] + endings["internal_error"],
+        "refused": endings["rejected"],
+        "cancelled": endings["client_gone"] + endings["stopped"],
+    }
 
 
 def value_of(row: Row, dimension: Dimension) -> str:
@@ -118,6 +135,85 @@ def since_hour(rows: list[Row], since: float) -> list[Row]:
 def test_total_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
     for since in SINCE:
         assert stats.total(since) == totals_of(since_hour(filled, since))
+
+
+# Within an hour, a day and several days, from and to the middle and the boundaries of days.
+MIDNIGHT = NOW // DAY * DAY
+PERIODS = [
+    (0.0, None),
+    (NOW - 30.5 * HOUR, None),
+    (NOW - 10 * HOUR, None),
+    (MIDNIGHT - DAY, None),
+    (MIDNIGHT - DAY, MIDNIGHT),
+    (NOW - 40 * HOUR, NOW - 2 * HOUR),
+    (NOW - 3 * HOUR, NOW - HOUR),
+    (NOW - HOUR, NOW - HOUR),
+    (NOW + DAY, None),
+]
+
+
+@pytest.mark.parametrize(("since", "until"), PERIODS)
+def test_totals_of_keys_match_the_rows(
+    stats: RequestQueries, filled: list[Row], since: float, until: float | None
+) -> None:
+    end = math.inf if until is None else until // HOUR * HOUR
+    groups: dict[str, list[Row]] = collections.defaultdict(list)
+    for row in since_hour(filled, since):
+        if row["client_key_hash"] is not None and row["created_at"] < end:
+            groups[row["client_key_hash"]].append(row)
+    expected = {key: key_totals_of(rows) for key, rows in groups.items()}
+    assert stats.totals_by_key(since, until=until) == expected
+    for key in ("one", "nobody"):
+        own = {name: sums for name, sums in expected.items() if name == key}
+        assert stats.totals_by_key(since, until=until, key_hash=key) == own
+
+
+def key_totals_of(rows: list[Row]) -> KeyTotals:
+    totals = totals_of(rows)._asdict()
+    return KeyTotals(**{name: totals[name] for name in KeyTotals._fields})
+
+
+@pytest.mark.parametrize("step", ["hour", "day"])
+def test_series_of_a_key_matches_the_rows(
+    stats: RequestQueries, filled: list[Row], step: Literal["hour", "day"]
+) -> None:
+    seconds = HOUR if step == "hour" else int(DAY)
+    for since in SINCE:
+        groups: dict[int, list[Row]] = collections.defaultdict(list)
+        for row in since_hour(filled, since):
+            if row["client_key_hash"] == "one":
+                groups[int(row["created_at"]) // seconds * seconds].append(row)
+        assert stats.key_series("one", since, step=step) == [
+            (begins, key_totals_of(rows)) for begins, rows in sorted(groups.items())
+        ]
+
+
+def test_the_last_use_of_a_key_outlives_its_rows(
+    url: str, stats: RequestQueries, filled: list[Row]
+) -> None:
+    newest = {
+        key: max(row["created_at"] for row in filled if row["client_key_hash"] == key)
+        for key in ("one", "other")
+    }
+    assert stats.last_used() == newest
+    execute(url, "DELETE FROM requests WHERE client_key_hash = 'one'")
+    assert stats.last_used() == newest | {"one": newest["one"] // DAY * DAY}
+
+
+def test_requests_of_a_key_are_found_among_many(log: RequestLog, filled: list[Row]) -> None:
+    own = [row["id"] for row in reversed(filled) if row["client_key_hash"] == "one"]
+    page = log.newest(limit=20, key_hash="one", search_limit=5)
+    assert [row["id"] for row in page.rows] == own[:20]
+    assert page.searched is None
+    more = log.newest(limit=200, key_hash="one", before=page.more)
+    assert [row["id"] for row in more.rows] == own[20:220]
+
+
+def test_shares_have_one_definition() -> None:
+    totals = Totals(requests=10, answered=4, answered_locally=3, failed=1, refused=3, cancelled=2)
+    assert local_share(totals) == 0.75
+    assert failure_rate(totals) == 0.2
+    assert (local_share(Totals()), failure_rate(Totals(refused=5))) == (None, None)
 
 
 def test_total_of_a_past_period_matches_the_rows(stats: RequestQueries, filled: list[Row]) -> None:
@@ -585,16 +681,19 @@ def test_report_shows_the_totals(url: str, stats: RequestQueries) -> None:
     assert_lines(
         text,
         "requests   3",
-        "failed     1 (33.3%)",
+        "answered   2, 100.0% by the local tier",
+        "failed     1, 33.3% of those answered or failed",
+        "refused    0",
+        "cancelled  0",
         "spent      $1.00",
         "saved      $6.00, 86% of the all-cloud cost",
         "tokens     2,000 in (200 cached), 400 out",
         "estimated  tokens of 1 requests (the upstream reported none)",
-        "tier   requests  share failed spent saved",
-        "local  2  66.7%  $0.00 $6.00",
+        "tier   requests  share local failed refused spent saved",
+        "local  2  66.7% 100.0% $0.00 $6.00",
         "cloud  1  33.3% 1 $1.00 $0.00",
-        "translation 2 66.7% $0.00 $6.00",
-        "2027-01-15 3 100.0% 1 $1.00 $6.00",
+        "translation 2 66.7% 100.0% $0.00 $6.00",
+        "2027-01-15 3 100.0% 100.0% 1 $1.00 $6.00",
         "total local 2 106 106 106",
     )
     plain = stats_report(stats, tuple(DIMENSIONS), 0.0)

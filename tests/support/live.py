@@ -232,6 +232,7 @@ class LiveProxy:
                 quality=0.5,
                 drift=0.5,
                 spent=0.05,
+                keys=0.05,
                 probe=Intervals.probe if probe_seconds is None else probe_seconds,
                 learning=Intervals.learning if learning_seconds is None else learning_seconds,
             ),

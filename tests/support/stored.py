@@ -268,6 +268,23 @@ def days_of(spreads: dict[tuple[Any, ...], list[int]]) -> dict[tuple[Any, ...], 
     return sums
 
 
+def key_hours_of(rows: list[Row], seconds: int = HOUR) -> dict[tuple[Any, ...], list[int]]:
+    """The expected rows of `key_hours`, or with the seconds of a day those of `key_days`."""
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        if row["client_key_hash"] is None:
+            continue
+        begins = int(row["created_at"] // seconds) * seconds
+        key = (begins, row["client_key_hash"], row["target"] or "", row["ending"])
+        counts = [
+            1,
+            *(row[f"{kind}_tokens"] or 0 for kind in ("input", "cached_input", "output")),
+            *(picodollars(row[name]) for name in ("cost_usd", "cloud_cost_usd", "saved_usd")),
+        ]
+        sums[key] = [a + b for a, b in zip(sums.get(key, [0] * 7), counts, strict=True)]
+    return sums
+
+
 def stored_sums(url: str, table: str, keys: int) -> dict[tuple[Any, ...], list[int]]:
     """A rollup table as a mapping from its first `keys` columns."""
     rows = [tuple(row.values()) for row in read(url, f"SELECT * FROM {table}")]
@@ -281,6 +298,8 @@ def check_rollups(url: str) -> None:
     spreads = spreads_of(rows)
     assert stored_sums(url, "spreads", 4) == spreads
     assert stored_sums(url, "day_spreads", 4) == days_of(spreads)
+    assert stored_sums(url, "key_hours", 4) == key_hours_of(rows)
+    assert stored_sums(url, "key_days", 4) == key_hours_of(rows, int(DAY))
     assert integrity_errors(url) == []
 
 

@@ -7,6 +7,7 @@ import { $, h, replace } from './dom.js'
 import { showErrors } from './errors-card.js'
 import { ago, compact, count, dollars, ms, percent } from './format.js'
 import { getJson } from './http.js'
+import { showKeys } from './keys-card.js'
 import { showLearning } from './learning-card.js'
 import { openRequests } from './requests.js'
 import './shell.js'
@@ -159,6 +160,7 @@ async function refresh({ reset = false } = {}) {
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
       load('errors', () => showErrors(state.errors)),
+      load('keys', () => showKeys(state.keys.keys)),
       requests.refresh({ reset }),
     ])
     state.updatedAt = Date.now() / 1000

@@ -18,8 +18,8 @@ status.then(
     const model = current.router_model ? `router ${current.router_model}` : 'no router model'
     replace($('#about'), `${current.version} · ${model}`)
     $('#logout').hidden = !current.needs_key
-    for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !current.is_admin
     showTiers(current.tiers)
+    if (current.key_name) $('#logout button').title = `Signed in with the key ${current.key_name}`
   },
   () => replace($('#about'), 'unreachable'),
 )
