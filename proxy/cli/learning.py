@@ -133,6 +133,7 @@ def calibrate(
     from proxy.evaluation import (
         DEFAULT_TARGET,
         CalibrationTarget,
+        ChoiceQueries,
         NotEnoughJudgements,
         QualityQueries,
         calibrate_router,
@@ -163,6 +164,7 @@ def calibrate(
                 queries.judged_requests(start_of(since)),
                 queries.rated_requests(start_of(since)),
             )
+            chosen = ChoiceQueries.sharing(queries).chosen_requests(start_of(since))
         used = config.routing.model_folder
         manifest, report = calibrate_router(
             RouterModel.load(used),
@@ -170,6 +172,7 @@ def calibrate(
             config=config,
             now=now,
             rated=rated,
+            chosen=chosen,
             aim=aim,
             prices=prices.cloud_usd_per_token,
         )

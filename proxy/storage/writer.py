@@ -44,6 +44,7 @@ from proxy.storage.lookups import Lookups, StoredResponse, WrittenSpend
 from proxy.storage.migrations import migrate
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
+    Choice,
     Expense,
     Feedback,
     Judgement,
@@ -80,7 +81,9 @@ _SAMPLE_COLUMNS: Final = (
     "request_id", "created_at", "kind", "propensity", "turn", "state", "attempts", "next_at",
     "body", "evidence",
 )  # fmt: skip
-_GROWING: Final = (Request, Response, Feedback, Judgement, Sample, Preference, Expense)
+_GROWING: Final = (
+    Request, Response, Feedback, Judgement, Sample, Preference, Choice, Expense,
+)  # fmt: skip
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 
