@@ -46,6 +46,8 @@ _MAX_LIMIT: Final = 10**9
 # msgspec ends a validation message with " - at `$.messages[0].content`".
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<field>[^`]+)`")
+_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]+)`")
+_MAX_SHOWN_CHARS: Final = 64  # of a name that the client has chosen
 
 
 def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "") -> T:
@@ -172,6 +174,10 @@ def validation_error(text: str, *, at: str = "") -> InvalidRequest:
     if missing := _MISSING.search(what):
         path = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"Missing required parameter: '{path}'.", param=path)
+    if unknown := _UNKNOWN.search(what):
+        name = unknown["field"][:_MAX_SHOWN_CHARS]
+        path = f"{path}.{name}" if path else name
+        return InvalidRequest(f"Unknown parameter: '{path}'.", param=path)
     place = f" for '{path}'" if path else ""
     return InvalidRequest(f"Invalid value{place}: {_lower_first(what)}.", param=path or None)
 

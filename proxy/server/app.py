@@ -24,6 +24,8 @@ from proxy.auth import ApiKeys
 from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter, unpriced_warning
 from proxy.config import Config, ConfigError, UpstreamConfig, load_prices, pricing_path
 from proxy.evaluation import (
+    ChoiceQueries,
+    ChoiceRecords,
     Judge,
     JudgePriceUnknown,
     JudgeQueue,
@@ -55,7 +57,15 @@ from proxy.storage import (
     redacted_url,
 )
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
-from proxy.web import dashboard_api, experiments_api, native_api, openai_api, pages, service_api
+from proxy.web import (
+    choices_api,
+    dashboard_api,
+    experiments_api,
+    native_api,
+    openai_api,
+    pages,
+    service_api,
+)
 from proxy.web.openai_api import BodyLimits
 
 logger = logging.getLogger(__name__)
@@ -304,6 +314,12 @@ class Proxy:
                     manifest=lambda: self.reloader.models.router.manifest_for(self.config),
                     drift=lambda: self.drift_monitor.drift,
                     learning=self._learning_records,
+                ),
+                *choices_api.routes(
+                    self.gateway,
+                    ChoiceRecords(self.store.database),
+                    ChoiceQueries.sharing(self.requests),
+                    body_seconds=body_limits.small_body_seconds,
                 ),
                 *pages.routes(self.gateway, body_seconds=body_limits.small_body_seconds),
                 *experiments_api.routes(
