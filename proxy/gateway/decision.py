@@ -262,6 +262,7 @@ class DecisionMaker:
             paced_threshold=self.paced_threshold(snapshot),
             rule=rule,
             housekeeping=housekeeping,
+            is_fresh=call.is_preview,
         )
         record.is_paced = is_default and decision.reason is not Reason.OUT_OF_DOMAIN
         record.step("decided: %s", decision)
