@@ -73,8 +73,8 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
-    Page("/", "chat", "Chat", ("prose", "chat")),
-    Page("/compare", "compare", "Compare", ("prose", "compare")),
+    Page("/", "chat", "Chat", ("prose", "chat", "other-answer")),
+    Page("/compare", "compare", "Compare", ("prose", "other-answer", "compare")),
     Page("/dashboard", "dashboard", "Dashboard", ("dashboard",), for_admins=True),
     Page("/experiments", "experiments", "Experiments", ("experiments",), for_admins=True),
 )
