@@ -8,7 +8,7 @@ import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, route
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import Principal, is_admin
@@ -52,18 +52,24 @@ def routes(
         body_seconds: how long a client may take to send a body.
     """
 
-    @post("/api/choices", status_code=200)
-    async def take_choice(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = _authenticate(gateway, request)
+    # One handler of both methods: each handler of a path would answer OPTIONS with its own only.
+    @route("/api/choices", http_method=["GET", "POST"], status_code=200)
+    async def use_choices(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
+        client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
+        if request.method == "POST":
+            return await take_choice(request, client)
+        return await show_score(client)
+
+    async def take_choice(
+        request: Request[Any, Any, Any], client: Principal | None
+    ) -> Response[dict[str, object]]:
         body = await read_small_body(request, seconds=body_seconds, max_bytes=MAX_CHOICE_BYTES)
         opinion = Opinion(**msgspec.structs.asdict(read_request(_choice, body)))
         key_hash = client.key_hash if client is not None else None
         await _record(records, opinion, Chooser(key_hash, is_admin(client)))
         return Response({"object": "choice", **opinion._asdict()})
 
-    @get("/api/choices")
-    async def show_score(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
-        client = _authenticate(gateway, request)
+    async def show_score(client: Principal | None) -> Response[dict[str, object]]:
         own = None if client is None or is_admin(client) else client.key_hash
         tiers = gateway.snapshot.config.upstreams
         models = tiers.local.model, tiers.cloud.model
@@ -80,11 +86,7 @@ def routes(
             }
         )
 
-    return [take_choice, show_score]
-
-
-def _authenticate(gateway: Gateway, request: Request[Any, Any, Any]) -> Principal | None:
-    return gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
+    return [use_choices]
 
 
 async def _record(records: ChoiceRecords, opinion: Opinion, chooser: Chooser) -> None:

@@ -219,6 +219,13 @@ async def test_the_score_counts_blind_and_open_choices_apart(proxy: LiveProxy) -
     assert (shown["local_model"], shown["cloud_model"]) == ("phi3:latest", "gpt-4o-mini")
 
 
+async def test_both_methods_of_the_path_are_listed(proxy: LiveProxy) -> None:
+    answer = await proxy.client.request("OPTIONS", "/api/choices")
+    assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
+    answer = await proxy.client.delete("/api/choices")
+    assert answer.status_code == 405
+
+
 async def test_choices_between_other_models_are_not_in_the_score(
     start: StartProxy,
 ) -> None:
