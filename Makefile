@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-learning soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -143,6 +143,9 @@ simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 m
 
 simulate-learning: $(VENV)/.dev  ## Measure: self-calibration against a known truth (25 minutes)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/learning_simulation.py
+
+simulate-choices: $(VENV)/.dev  ## Measure: what choices of users do to a calibration (1 minute)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/choices_simulation.py
 
 fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 	FUZZ_REQUESTS=$(or $(REQUESTS),100000) $(VENV)/bin/pytest tests/web/test_fuzz.py -s

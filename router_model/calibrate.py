@@ -44,6 +44,13 @@ MIN_SOURCE_ROWS = 50
 # never outvote as many judgements. This is an assumption, not a measurement.
 RATING_WEIGHT = 0.3
 
+# The weight of a user's choice between two answers, relative to a judged pair. Users choose what to
+# compare, and often know which answer is whose, so a choice counts less than a judge's pair. All
+# choices together count at most as this share of the judged pairs, however many there are
+# (docs/decisions/020-choices-of-users.md).
+CHOICE_WEIGHT = 0.3
+MAX_CHOICE_SHARE = 0.5
+
 # The recommended threshold recovers this share of the gap between the models.
 RECOMMENDED_PGR = 0.75
 THRESHOLD_WHY = (
@@ -98,7 +105,10 @@ class Outcomes(NamedTuple):
 
 
 class Ratings(NamedTuple):
-    """Clients' ratings as arrays [m]: labels of only the answer that the client received.
+    """Clients' ratings as arrays [m]: labels of single answers, which affect only the heads.
+
+    A rating is a label of the answer that the client received, a choice between two answers is one
+    label of each.
 
     `logits` [m, 2] are the router's, `is_local` says which tier answered, `weight` is relative to
     one judged row.
@@ -113,6 +123,10 @@ class Ratings(NamedTuple):
     def take(self, index: NDArray[np.bool_]) -> "Ratings":
         """Some of the ratings."""
         return Ratings._make(column[index] for column in self)
+
+    def join(self, other: "Ratings") -> "Ratings":
+        """These and the others."""
+        return Ratings._make(map(np.concatenate, zip(self, other, strict=True)))
 
 
 def fit_logistic(

@@ -170,6 +170,7 @@ def calibrate(
     from proxy.evaluation import (
         DEFAULT_TARGET,
         CalibrationTarget,
+        ChoiceQueries,
         NotEnoughJudgements,
         QualityQueries,
         calibrate_router,
@@ -200,6 +201,7 @@ def calibrate(
                 queries.judged_requests(start_of(since)),
                 queries.rated_requests(start_of(since)),
             )
+            chosen = ChoiceQueries.sharing(queries).chosen_requests(start_of(since))
         used = config.routing.model_folder
         manifest, report = calibrate_router(
             RouterModel.load(used),
@@ -207,6 +209,7 @@ def calibrate(
             config=config,
             now=now,
             rated=rated,
+            chosen=chosen,
             aim=aim,
             prices=prices.cloud_usd_per_token,
         )

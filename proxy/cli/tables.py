@@ -11,7 +11,13 @@ from rich.text import Text
 
 from proxy.budget import Price
 from proxy.cli.options import BY_KEY, DIMENSIONS
-from proxy.evaluation import CalibrationReport, QualityQueries, RouterComparison, ShadowComparison
+from proxy.evaluation import (
+    CalibrationReport,
+    ChoiceQueries,
+    QualityQueries,
+    RouterComparison,
+    ShadowComparison,
+)
 from proxy.evaluation.explain import ESTIMATES, format_ms, plain_drift, plain_estimates
 from proxy.plain_text import printable
 from proxy.record import HOUR_SECONDS, default_key_name
@@ -100,6 +106,7 @@ def stats_report(
         "candidate": None if compared is None else compared._asdict(),  # the old name
         "shadow_router": None if compared is None else compared._asdict(),
         "quality": plain_estimates(quality.quality(since)),
+        "choices": _choices(quality, since),
     }
 
 
@@ -119,6 +126,8 @@ def stats_tables(
     tables = [_sums_table(name, groups[name], total) for name in dimensions]
     tables.append(_latencies(requests.quantiles(since)))
     tables.append(_quality_table(plain_estimates(quality.quality(since))))
+    if (choices := _choices(quality, since))["all"]["comparisons"]:
+        tables.append(_choices_table(choices))
     if (drift := context.drift(requests)) is not None:
         tables.append(_drift_table(drift))
     if (compared := context.compared(quality, since)) is not None:
@@ -169,7 +178,8 @@ def calibration_table(report: CalibrationReport) -> Table:
             f"{_share_of(held_out.quality_share, held_out.quality_interval)} of the quality gap"
         )
     table = Table(
-        title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings · "
+        title=f"{report.fitted} of {report.requests} judged requests, {report.ratings} ratings, "
+        f"{report.choices} choices of users · "
         f"{_title(report.local_model)} and {_title(report.cloud_model)} · "
         "\\[low, high]: 95 %, bootstrap",
         title_justify="left",
@@ -364,6 +374,23 @@ def _quality_table(plain_estimates: dict[str, dict[str, Any]]) -> Table:
                 f"{estimate['low']:{form}} to {estimate['high']:{form}}",
             ]
         table.add_row(ESTIMATES[name][0], *cells, f"{estimate['requests']:,}")
+    return table
+
+
+def _choices(quality: QualityQueries, since: float) -> dict[str, Any]:
+    """The choices of users between two answers, and how many of them calibration may use."""
+    queries = ChoiceQueries.sharing(quality)
+    return {**queries.score(since), "usable": queries.count_usable(since)}
+
+
+def _choices_table(choices: dict[str, Any]) -> Table:
+    title = f"choices of users, {choices['usable']:,} of them for calibration"
+    table = _table(title, "tiers", "local good enough", "95 % interval", "n")
+    for name, label in (("blind", "hidden"), ("open", "shown")):
+        count = choices[name]
+        if count["comparisons"]:
+            interval = f"{count['low']:.1%} to {count['high']:.1%}"
+            table.add_row(label, f"{count['share']:.1%}", interval, f"{count['comparisons']:,}")
     return table
 
 

@@ -4,7 +4,9 @@ The router model ranks prompts by difficulty. The meaning of its scores depends 
 two tiers. Calibration fits five things to requests with judge scores for both tiers' answers: the
 scale and shift of each head, the curve of the served score, the gain per dollar of a cloud answer
 if the model has one, the threshold table, and with enough evidence the second look. The fit is
-regularised towards the current calibration. Client ratings have a small weight in the heads' fit.
+regularised towards the current calibration. Ratings of clients and choices of users have a small
+weight in the heads' fit. They take no part in thresholds or in any estimate of quality: those need
+a random sample, and users choose what they rate and compare.
 
 The network is unchanged, so the order of prompts changes little. A local model that is strong where
 Phi-3 is weak needs training, not calibration.
@@ -24,7 +26,14 @@ import msgspec
 import numpy as np
 
 from proxy.config import Config
-from proxy.evaluation.dataset import MIN_REQUESTS, JudgedDataset, dataset_of_pair, ratings_of
+from proxy.evaluation.choices import ChosenRequest
+from proxy.evaluation.dataset import (
+    MIN_REQUESTS,
+    JudgedDataset,
+    dataset_of_pair,
+    labels_of_choices,
+    ratings_of,
+)
 from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from router_model import calibrate, split
 from router_model.calibrate import Outcomes, Ratings
@@ -106,6 +115,7 @@ class CalibrationReport(NamedTuple):
         held_out_point: the same on the `held_out` requests, which took no part in the fit.
         is_settled: whether the whole interval of `operating_point` meets the target.
         sure_threshold: a threshold whose whole interval meets the target, if there is one.
+        choices: users' choices that took part in the fit.
         evidence: the `fitted` requests with evidence about the local answer.
         evidence_missing: how many more are needed for a second look.
         band: the merits that get a second look; None without one.
@@ -115,6 +125,7 @@ class CalibrationReport(NamedTuple):
     fitted: int
     held_out: int
     ratings: int
+    choices: int
     local_model: str
     cloud_model: str
     local_ok_share: float
@@ -144,6 +155,7 @@ def calibrate_router(
     config: Config,
     now: dt.datetime,
     rated: Iterable[RatedRequest] = (),
+    chosen: Iterable[ChosenRequest] = (),
     aim: CalibrationTarget = DEFAULT_TARGET,
     prices: UsdPerToken = DEFAULT_PRICES,
     rounds: int = _ROUNDS,
@@ -154,6 +166,7 @@ def calibrate_router(
     configured objective.
 
     Args:
+        rated, chosen: the opinions of users, which count less than judgements.
         prices: of the cloud model.
         rounds: of the bootstrap for the intervals.
 
@@ -163,15 +176,17 @@ def calibrate_router(
     dataset = dataset_of_pair(judged, config)
     fitted, held_out = _split(dataset)
     ratings = ratings_of(list(rated), config, model)
+    choices = labels_of_choices(list(chosen), dataset, config, model)
+    labels = ratings.join(choices)
     logits, outcomes = fitted.logits(model), fitted.outcomes
     before, _, _ = calibrate.scores(logits, model.manifest.calibration)
-    after = _cross_validated(model, logits, outcomes, ratings)
+    after = _cross_validated(model, logits, outcomes, labels)
     parts = fit_parts(
         model.manifest,
         logits,
         fitted,
         config=config,
-        ratings=ratings,
+        ratings=labels,
         prices=prices,
     )
     calibration, gain = parts.calibration, parts.gain
@@ -195,6 +210,7 @@ def calibrate_router(
         fitted=len(fitted.texts),
         held_out=len(held_out.texts),
         ratings=ratings.ok.size,
+        choices=choices.ok.size // 2,
         local_model=config.upstreams.local.model,
         cloud_model=config.upstreams.cloud.model,
         local_ok_share=_r(np.average(local_ok, weights=w)),

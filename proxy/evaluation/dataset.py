@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.config import Config
+from proxy.evaluation.choices import ChosenRequest
 from proxy.evaluation.queries import JudgedRequest, RatedRequest
 from proxy.protocol.ollama import is_same_model
 from router_model import calibrate, split
-from router_model.calibrate import RATING_WEIGHT, Outcomes, Ratings
+from router_model.calibrate import (
+    CHOICE_WEIGHT,
+    MAX_CHOICE_SHARE,
+    RATING_WEIGHT,
+    Outcomes,
+    Ratings,
+    effective_weights,
+)
 from router_model.evidence import Evidence
 from router_model.label import is_ok
 from router_model.manifest import Calibration, Gain, Manifest
@@ -220,6 +228,51 @@ def ratings_of(rated: list[RatedRequest], config: Config, model: RouterModel) ->
         ok=np.array([request.rating > 0 for _, request, _ in rows], dtype=bool),
         weight=np.array([RATING_WEIGHT * abs(request.rating) for _, request, _ in rows]),
         group=np.array([group for _, _, group in rows], dtype=str),
+    )
+
+
+def labels_of_choices(
+    chosen: list[ChosenRequest], judged: JudgedDataset, config: Config, model: RouterModel
+) -> Ratings:
+    """Users' choices between the configured models as labels: two for each, one of each tier.
+
+    An answer is labelled good unless the other one is preferred. Thus the difference of both labels
+    is the preference: -1, 0 or 1, as the gain of the cloud's answer. A choice that belongs to the
+    test part, by its conversation or by its text, is left out.
+
+    Args:
+        judged: all judged requests. Choices count at most MAX_CHOICE_SHARE of those that are not
+            in the test part.
+    """
+    tiers = config.upstreams
+    is_test = judged.is_test
+    tested = {split.text_key(judged.texts[i]) for i in np.flatnonzero(is_test)}
+    rows = []
+    for request in chosen:
+        if request.turns is None or not (
+            is_same_model(request.local_model, tiers.local.model)
+            and is_same_model(request.cloud_model, tiers.cloud.model)
+        ):
+            continue
+        text = routing_text(request.turns, score_system=config.routing.score_system)
+        group = split.group_of(request.session_id, text)
+        if text and split.part_of(group) != "test" and split.text_key(text) not in tested:
+            rows.append((text, request, group))
+    logits = np.array([model.logits(text)[:2] for text, _, _ in rows]).reshape(-1, 2)
+    groups = np.array([name for _, _, name in rows], dtype=str)
+    weight = 0.0
+    if rows:
+        most = MAX_CHOICE_SHARE * effective_weights(judged.outcomes.weight[~is_test]).sum()
+        weight = min(CHOICE_WEIGHT, float(most) / len(rows))
+    return Ratings(
+        logits=np.concatenate([logits, logits]),
+        is_local=np.repeat([True, False], len(rows)),
+        ok=np.array(
+            [request.choice != other for other in ("cloud", "local") for _, request, _ in rows],
+            dtype=bool,
+        ),
+        weight=np.full(2 * len(rows), weight),
+        group=np.concatenate([groups, groups]),
     )
 
 

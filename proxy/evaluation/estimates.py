@@ -225,6 +225,18 @@ def share(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval 
     )
 
 
+def share_interval(successes: int, trials: int) -> Interval | None:
+    """A share of independent trials with Wilson's (1927) interval; None without trials."""
+    if not trials:
+        return None
+    value, squared = successes / trials, _Z * _Z
+    middle = (value + squared / (2 * trials)) / (1 + squared / trials)
+    half = _Z * math.sqrt(value * (1 - value) / trials + squared / (4 * trials**2))
+    half /= 1 + squared / trials
+    # Rounding must not exclude a value of 0 or 1.
+    return Interval(value, min(middle - half, value), max(middle + half, value))
+
+
 def mean(rows: Sequence[JudgedValue], *, least: int = MIN_ANSWERS) -> Interval | None:
     """The weighted mean, with Fieller's interval."""
     if SampleSize.of(rows).shortage(least):

@@ -262,6 +262,7 @@ class DecisionMaker:
             paced_threshold=self.paced_threshold(snapshot),
             rule=rule,
             housekeeping=housekeeping,
+            is_fresh=call.is_preview,
         )
         record.own_threshold = preference.threshold is not None or (
             rule is not None and rule.threshold is not None

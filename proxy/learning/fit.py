@@ -18,6 +18,7 @@ import numpy as np
 from proxy.config import Config
 from proxy.evaluation import (
     CalibrationTarget,
+    ChosenRequest,
     Difference,
     JudgedDataset,
     JudgedRequest,
@@ -105,6 +106,7 @@ def fit_and_test(
     history: History,
     now: dt.datetime,
     rated: Iterable[RatedRequest] = (),
+    chosen: Iterable[ChosenRequest] = (),
     rounds: int = 1000,
 ) -> FitResult:
     """Calibrate the router in use, and compare the result with it on held-out conversations.
@@ -146,6 +148,7 @@ def fit_and_test(
         config=config,
         now=now,
         rated=rated,
+        chosen=chosen,
         aim=CalibrationTarget("spend", cost_share),
         prices=prices,
         rounds=rounds,

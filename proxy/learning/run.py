@@ -8,7 +8,7 @@ import time
 from functools import partial
 
 from proxy.config import Config
-from proxy.evaluation import QualityQueries
+from proxy.evaluation import ChoiceQueries, QualityQueries
 from proxy.learning.activation import own_model, put_in_place
 from proxy.learning.fit import FitResult, fit_and_test
 from proxy.learning.records import LearningRecords
@@ -45,6 +45,7 @@ def run_step(
             history=history_of(steps, Models.of(config), version=model.manifest.version),
             now=dt.datetime.fromtimestamp(time.time(), dt.UTC),
             rated=quality.rated_requests(),
+            chosen=ChoiceQueries.sharing(quality).chosen_requests(),
         )
         _decide(records, step_id, fit, model.manifest, config)
     except Exception as error:

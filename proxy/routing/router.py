@@ -197,12 +197,20 @@ class Scorer:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name.replace(" ", "-"))
 
     async def score(
-        self, turns: Sequence[tuple[str, str]], *, score_system: ScoreSystem = "auto"
+        self,
+        turns: Sequence[tuple[str, str]],
+        *,
+        score_system: ScoreSystem = "auto",
+        is_fresh: bool = False,
     ) -> Score | None:
-        """Score a conversation; None if the model failed or timed out."""
+        """Score a conversation; None if the model failed or timed out.
+
+        Args:
+            is_fresh: run the model also if the score is cached, to measure its duration.
+        """
         text = routing_text(turns, score_system=score_system)
         key = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-        cached = self._cache.get(key)
+        cached = None if is_fresh else self._cache.get(key)
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
@@ -408,6 +416,7 @@ class Router:
         paced_threshold: float = 1.0,
         rule: Rule | None = None,
         housekeeping: bool | None = None,
+        is_fresh: bool = False,
     ) -> Decision:
         """Choose the tier for a conversation of (role, text) pairs. Never fails.
 
@@ -417,6 +426,7 @@ class Router:
             paced_threshold: the budget pacer's threshold, for requests without their own.
             rule: the rule that matched. It does not apply to a forced tier.
             housekeeping: whether the request is a front end's own; by default read from the turns.
+            is_fresh: use no cached score, to measure how long a first decision takes.
         """
         if preference.target is not None:
             model = preference.model or self._models[preference.target]
@@ -450,7 +460,9 @@ class Router:
             return decision._replace(target=Target.LOCAL, reason=Reason.HOUSEKEEPING, model=model)
         score = None
         if self._scorer is not None:
-            score = await self._scorer.score(turns, score_system=self._score_system)
+            score = await self._scorer.score(
+                turns, score_system=self._score_system, is_fresh=is_fresh
+            )
         if score is None:
             return decision
         decision = self._rate(decision, score, input_tokens)

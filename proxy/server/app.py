@@ -24,6 +24,8 @@ from proxy.auth import ApiKeys, IssuedKeys
 from proxy.budget import BudgetPacer, Limits, Price, Prices, TokenCounter, unpriced_warning
 from proxy.config import Config, ConfigError, UpstreamConfig, load_prices, pricing_path
 from proxy.evaluation import (
+    ChoiceQueries,
+    ChoiceRecords,
     Judge,
     JudgePriceUnknown,
     JudgeQueue,
@@ -60,6 +62,7 @@ from proxy.storage import (
 from proxy.upstream import LOAD_SECONDS, Upstream, open_transport
 from proxy.web import (
     KeyDirectory,
+    choices_api,
     dashboard_api,
     experiments_api,
     keys_api,
@@ -354,6 +357,12 @@ class Proxy:
                     self.keys,
                     self.requests,
                     self._limits,
+                    body_seconds=body_limits.small_body_seconds,
+                ),
+                *choices_api.routes(
+                    self.gateway,
+                    ChoiceRecords(self.store.database),
+                    ChoiceQueries.sharing(self.requests),
                     body_seconds=body_limits.small_body_seconds,
                 ),
                 *experiments_api.routes(

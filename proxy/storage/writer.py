@@ -46,6 +46,7 @@ from proxy.storage.migrations import migrate
 from proxy.storage.rollups import Rollup
 from proxy.storage.tables import (
     Body,
+    Choice,
     Expense,
     Feedback,
     Judgement,
@@ -84,7 +85,9 @@ _SAMPLE_COLUMNS: Final = (
     "body", "evidence",
 )  # fmt: skip
 _BODY_COLUMNS: Final = ("request_id", "created_at", "request", "response")
-_GROWING: Final = (Request, Body, Response, Feedback, Judgement, Sample, Preference, Expense)
+_GROWING: Final = (
+    Request, Body, Response, Feedback, Judgement, Sample, Preference, Choice, Expense,
+)  # fmt: skip
 _plain_values = operator.attrgetter(*_PLAIN_COLUMNS)
 
 

@@ -4,6 +4,7 @@ This package decides nothing about a request; the gateway does.
 """
 
 from proxy.web import (
+    choices_api,
     dashboard_api,
     experiments_api,
     keys_api,
@@ -20,6 +21,7 @@ __all__ = [
     "IS_DRAINING",
     "Connection",
     "KeyDirectory",
+    "choices_api",
     "dashboard_api",
     "experiments_api",
     "keys_api",

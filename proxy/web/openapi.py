@@ -231,6 +231,9 @@ def document() -> bytes:
             for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
         ]
         paths.setdefault(path, {})[method] = operation
+    paths["/api/choices"]["post"] = _operation(
+        "Store which of two answers to one prompt is better.", body=_CHOICE
+    )
     for path, summary in {
         "/health": "Liveness: 200 while the process runs.",
         "/ready": "Readiness: the state of each part. 503 when no tier is up, and during shutdown.",
@@ -309,6 +312,37 @@ _SHA256: Final = {
     "pattern": "^[0-9a-f]{64}$",
     "description": "Of the configuration file, as returned with the difference.",
 }
+_CHOICE: Final = {
+    "type": "object",
+    "required": ["request_id", "other_id", "choice", "source"],
+    "additionalProperties": False,
+    "properties": {
+        "request_id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 100,
+            "description": "The `x-request-id` of the answer that came first.",
+        },
+        "other_id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 100,
+            "description": "That of the other tier's answer.",
+        },
+        "choice": {"enum": ["local", "cloud", "tie"]},
+        "source": {"enum": ["chat", "compare"]},
+        "is_blind": {
+            "type": "boolean",
+            "description": "Whether the tiers were hidden until the choice.",
+        },
+        "may_learn": {
+            "type": "boolean",
+            "description": "Whether calibration may use the choice.",
+        },
+    },
+}
+
+
 # The JSON API of the pages, mostly for admins: path, method, summary, request body.
 _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/status": ("get", "Get the state of the proxy: tiers, router model, threshold.", None),
@@ -329,6 +363,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
             },
         },
     ),
+    "/api/choices": ("get", "Get how often users found the local answer good enough.", None),
     "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
     "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
     "/api/pareto": ("get", "Get cost and quality of each threshold.", None),

@@ -78,8 +78,8 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
-    Page("/", "chat", "Chat", ("prose", "chat")),
-    Page("/compare", "compare", "Compare", ("prose", "compare")),
+    Page("/", "chat", "Chat", ("prose", "chat", "other-answer")),
+    Page("/compare", "compare", "Compare", ("prose", "other-answer", "compare")),
     Page("/usage", "usage", "Usage", ("dashboard", "keys"), for_keys=True),
     Page(
         "/dashboard",

@@ -30,6 +30,7 @@ class Door(NamedTuple):
 
 
 CHAT_BODY = b'{"model":"local","messages":[{"role":"user","content":"Hi"}]}'
+CHOICE_BODY = b'{"request_id":"req_1","other_id":"req_2","choice":"tie","source":"chat"}'
 DOORS = (
     Door("POST", "/v1/chat/completions", CHAT_BODY),
     Door("GET", "/v1/chat/completions"),
@@ -64,6 +65,8 @@ DOORS = (
     Door("POST", "/api/decisions", CHAT_BODY),
     Door("GET", "/api/requests"),
     Door("GET", "/api/requests/req_1"),
+    Door("GET", "/api/choices"),
+    Door("POST", "/api/choices", CHOICE_BODY),
     Door("GET", "/api/stats", admin=True),
     Door("GET", "/api/quality", admin=True),
     Door("GET", "/api/pareto", admin=True),

@@ -236,7 +236,6 @@ def draw_pairs(
             cloud_cost_usd=float(pool.cost[k]),
             created_at=at,
             weight=float(1 / propensity[k]),
-            input_tokens=int(pool.text_tokens[k]),
             cloud_output_tokens=float(pool.output_tokens[k]),
         )
         for n, k in enumerate(chosen.tolist())

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from proxy.record import CallRecord, Target
-from proxy.storage.tables import Feedback, Judgement, Sample
+from proxy.storage.tables import Choice, Feedback, Judgement, Sample
 from router_model.manifest import MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, Manifest
 from router_model.metrics import Floats
 from router_model.model import RouterModel
@@ -137,6 +137,31 @@ def rate(url: str, texts: Sequence[str], rating: float, *, tier: str = "local") 
         for start in range(0, len(rows), 100):
             Feedback.insert_many(rows[start : start + 100]).execute(database)
     return [record.id for record in records]
+
+
+def choose(url: str, texts: Sequence[str], choice: str, **values: object) -> list[str]:
+    """Record answers of both tiers and a user's choice between them; return the ids."""
+    pairs = [(_answered(text, "local"), _answered(text, "cloud")) for text in texts]
+    fill(url, [record for pair in pairs for record in pair])
+    rows = [
+        {
+            "created_at": first.created_at,
+            "request_id": first.id,
+            "other_id": other.id,
+            "source": "chat",
+            "choice": choice,
+            "is_blind": False,
+            "may_learn": True,
+            "local_model": "phi3",
+            "cloud_model": "gpt-4o-mini",
+        }
+        | values
+        for first, other in pairs
+    ]
+    with connected(url) as database, database.atomic():
+        for start in range(0, len(rows), 50):
+            Choice.insert_many(rows[start : start + 50]).execute(database)
+    return [first.id for first, _ in pairs]
 
 
 def _answered(text: str, tier: str) -> CallRecord:

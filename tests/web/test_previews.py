@@ -1,12 +1,14 @@
 """The APIs of the pages: decision previews, verdicts of the judge and the status."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
-from fakes import EASY, HARD, Call, FakeUpstream, answer_json, whole
+from fakes import EASY, HARD, Call, FakeUpstream, StubModel, answer_json, whole
 from live import LiveProxy, StartProxy, chat_body, envelope_of
+from router_model.score import Score
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
 TEAM, ADMIN = ({"authorization": f"Bearer {key}"} for key in ("sk-team", "sk-boss"))
@@ -52,6 +54,29 @@ async def test_preview_calls_no_upstream(
     assert [call.path for call in (*local.calls, *cloud.calls) if call.method == "POST"] == []
     samples = await proxy.scrape()
     assert samples("router_requests_total") == 0
+
+
+class SlowModel(StubModel):
+    """Takes 30 ms, and notes what it has scored."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def score(self, text: str) -> Score:
+        self.texts.append(text)
+        time.sleep(0.03)
+        return super().score(text)
+
+
+async def test_preview_measures_a_first_decision(start: StartProxy) -> None:
+    """The time of a cached score says nothing about the router."""
+    model = SlowModel()
+    proxy = await start(model=model)
+    for _ in range(2):
+        assert (await preview(proxy, chat_body(text=EASY)))["latency_ms"] >= 30
+    assert model.texts == [EASY, EASY]
+    await proxy.post(chat_body(text=EASY))
+    assert model.texts == [EASY, EASY]  # a request uses the cached score
 
 
 async def test_preview_is_rejected_like_the_request(start: StartProxy) -> None:

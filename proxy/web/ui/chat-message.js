@@ -5,6 +5,7 @@ import { createCopyButton, h, icon, replace } from './dom.js'
 import { ms, usd } from './format.js'
 import { postJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
+import { createOtherAnswer } from './other-answer.js'
 import { createSecondLook, formatResult } from './second-look.js'
 
 /** Create the element of a question. */
@@ -19,9 +20,10 @@ export function createQuestion(message) {
  * @param isLast whether no message follows, so that a failed answer can be retried
  * @param retry requests the answer again
  * @param save stores the conversation after feedback was sent
+ * @param getMessages the messages that were sent for this answer
  * @returns {element, update}
  */
-export function createAnswer(message, { isLast, retry, save }) {
+export function createAnswer(message, { isLast, retry, save, getMessages }) {
   const thought = h('div', { class: 'thought' })
   const thoughts = h('details', { hidden: true }, h('summary', {}, 'Thinking'), thought)
   const text = h('div', { class: 'prose' })
@@ -70,6 +72,7 @@ export function createAnswer(message, { isLast, retry, save }) {
     // Created only once, so that a focused button keeps the focus.
     if (!message.busy && !actions.hasChildNodes()) {
       replace(actions, ...createActions(message, { isLast: isLast(), retry, save }))
+      element.append(createOtherAnswer({ message, messages: getMessages(), save }))
     }
   }
   update()

@@ -34,6 +34,7 @@ const SAMPLES = [
 const STORED = [
   'cost_usd',
   'cloud_cost_usd',
+  'duration_ms',
   'saved_usd',
   'input_tokens',
   'output_tokens',
@@ -95,8 +96,9 @@ function saveState() {
 }
 
 /** The messages to send to a model: the questions and the answers that are not empty. */
-const collectHistory = () =>
+const collectHistory = (end = state.messages.length) =>
   state.messages
+    .slice(0, end)
     .filter(({ role, content }) => role === 'user' || content)
     .map(({ role, content }) => ({ role, content }))
 
@@ -109,7 +111,13 @@ function showQuestion(message) {
 /** Append an answer to the thread and return the function that shows its changes. */
 function showAnswer(message) {
   const isLast = () => message === state.messages.at(-1)
-  const { element, update } = createAnswer(message, { isLast, retry, save: saveState })
+  const getMessages = () => collectHistory(state.messages.indexOf(message))
+  const { element, update } = createAnswer(message, {
+    isLast,
+    retry,
+    save: saveState,
+    getMessages,
+  })
   thread.append(element)
   return update
 }

@@ -1,195 +1,268 @@
-// Compare page: the answers of both tiers to one prompt, the routing decision and the judge's verdict.
+// Compare page: the answers of both tiers to one prompt, the routing decision, the user's choice and
+// the judge's verdict.
 
-import { complete } from './completion.js'
+import { createChoice } from './choice.js'
+import { showScore } from './choice-score.js'
+import { Side } from './compare-side.js'
 import { createGauge, createTierBadge, explainReason } from './decision.js'
-import { $, createCopyButton, h, replace } from './dom.js'
-import { count, ms, percent, usd } from './format.js'
+import { describeDifference } from './difference.js'
+import { $, h, replace } from './dom.js'
+import { score as formatScore, ms } from './format.js'
 import { getJson, postJson } from './http.js'
-import { createMarkdownRenderer } from './markdown.js'
 import { status } from './shell.js'
 
 const TIERS = ['local', 'cloud']
+// In the session storage of the tab: the prompt and the comparison survive a reload.
+const STORAGE_KEY = 'hybrid-llm-compare'
+const ROLES = ['system', 'developer', 'user', 'assistant']
+// Reasons that say how things are now, not what the prompt is like.
+const PASSING = ['overload', 'loading', 'unhealthy', 'budget']
+
+const prompt = $('#prompt')
+const blind = $('#blind')
 
 let running = null // the AbortController of the current comparison
-let sides = []
+let sides = [] // in the order of the page
+let state = { prompt: '', context: [], isBlind: false }
 
-/** The answer of one tier: its elements, text, timing and stored request. */
-class Side {
-  constructor(tier, model) {
-    this.tier = tier
-    this.text = ''
-    this.chosen = h('span', { class: 'badge', hidden: true }, 'the router’s choice')
-    this.facts = h('dl', { class: 'facts num' })
-    this.body = h('div', { class: 'prose' })
-    this.note = h('div')
-    this.copy = h(
-      'span',
-      {},
-      createCopyButton(() => this.text),
-    )
-    this.element = h(
-      'article',
-      { class: 'card stack side', 'aria-label': `The ${tier} answer`, 'aria-busy': 'true' },
-      h(
-        'header',
-        { class: 'row spread' },
-        h('span', { class: 'row' }, createTierBadge(tier, model), this.chosen),
-        this.copy,
-      ),
-      this.facts,
-      this.body,
-      this.note,
-    )
-    this.renderMarkdown = createMarkdownRenderer(this.body)
-    this.row = null
-    this.showFacts()
-  }
+// --- a comparison ---
 
-  async run(messages, signal) {
-    const startedAt = performance.now()
-    try {
-      for await (const part of complete({ model: this.tier, messages }, { signal })) {
-        if (part.decision) this.id = part.decision.id
-        if (part.text) {
-          this.ttft ??= performance.now() - startedAt
-          this.text += part.text
-          this.scheduleDraw()
-        }
-        if (part.finish === 'length')
-          replace(this.note, h('p', { class: 'dim small' }, 'Truncated at the token limit.'))
-      }
-      this.isComplete = true
-    } catch (error) {
-      if (error.name === 'AbortError')
-        replace(this.note, h('p', { class: 'dim small' }, 'Stopped.'))
-      else replace(this.note, h('p', { class: 'error', role: 'alert' }, error.message))
-    }
-    this.durationMs = performance.now() - startedAt
-    this.renderMarkdown(this.text)
-    this.element.setAttribute('aria-busy', 'false')
-    this.showFacts()
-    if (this.id) await this.loadRow()
-  }
-
-  scheduleDraw() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null
-      this.renderMarkdown(this.text)
-      this.showFacts()
-    })
-  }
-
-  async loadRow() {
-    try {
-      this.row = await getJson(`/api/requests/${encodeURIComponent(this.id)}`)
-      this.showFacts()
-    } catch {
-      // The answer stays visible without tokens and cost.
-    }
-  }
-
-  showFacts() {
-    const tokens = this.row
-      ? `${count(this.row.input_tokens)} in, ${count(this.row.output_tokens)} out`
-      : '–'
-    const facts = [
-      ['First token', ms(this.ttft)],
-      ['Total time', ms(this.durationMs)],
-      ['Tokens', tokens],
-      ['Cost', usd(this.row?.cost_usd)],
-    ]
-    replace(
-      this.facts,
-      facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))),
-    )
-  }
-
-  markChosen(target) {
-    this.chosen.hidden = target !== this.tier
-    this.element.toggleAttribute('data-chosen', target === this.tier)
-  }
-}
-
-async function compare(prompt) {
+async function compare(text) {
   running = new AbortController()
   const { signal } = running
-  const messages = [{ role: 'user', content: prompt }]
+  const messages = [...state.context, { role: 'user', content: text }]
+  const order = blind.checked && Math.random() < 0.5 ? TIERS.toReversed() : TIERS
+  state = { prompt: text, context: state.context, isBlind: blind.checked, messages, order }
   const current = await status.catch(() => null)
-  sides = TIERS.map((tier) => new Side(tier, current?.tiers[tier].model))
+  sides = order.map(
+    (tier, index) =>
+      new Side(tier, current?.tiers[tier].model, state.isBlind ? nameOf(index) : null),
+  )
+  showSides()
+  for (const id of ['#choice', '#verdict', '#problem']) $(id).hidden = true
+  showRunning()
+  replace($('#announce'), state.isBlind ? 'Asking both models.' : 'Loading the decision.')
+  // The decision comes first: the requests of this comparison are load for the local tier.
+  await loadDecision(signal)
+  if (!signal.aborted) await Promise.all(sides.map((side) => side.run(messages, signal)))
+  running = null
+  showRunning()
+  if (!sides.every((side) => side.text && !side.error && !side.stopped)) reveal()
+  for (const side of sides) {
+    side.stopped ||= signal.aborted && !side.text && !side.error
+    side.end()
+  }
+  showEnd(current)
+  replace($('#announce'), describeEnd())
+  save()
+}
+
+const nameOf = (index) => `Answer ${'AB'[index]}`
+
+const sideOf = (tier) => sides.find((side) => side.tier === tier)
+
+function describeEnd() {
+  const failed = sides.filter((side) => side.error)
+  if (failed.length === 2) return 'Both models failed.'
+  if (sides.some((side) => side.stopped)) return 'Stopped.'
+  if (!failed.length) return 'Both answers are complete.'
+  const other = failed[0].tier === 'local' ? 'cloud' : 'local'
+  return `The ${failed[0].tier} model failed. The ${other} answer is complete.`
+}
+
+function showSides() {
   replace(
     $('#sides'),
     sides.map((side) => side.element),
   )
-  $('#verdict').hidden = true
-  showRunning()
-  await Promise.all([
-    loadDecision(messages, signal),
-    ...sides.map((side) => side.run(messages, signal)),
-  ])
-  running = null
-  showRunning()
-  replace($('#announce'), signal.aborted ? 'Stopped.' : 'Both answers are complete.')
-  showSaving()
-  offerVerdict(messages, current)
 }
 
-async function loadDecision(messages, signal) {
-  const section = $('#decision')
-  section.hidden = false
-  replace(section, h('p', { class: 'skeleton' }, 'Loading the decision'))
+/** Show what follows the answers: the choice, and the verdict unless the tiers are hidden. */
+function showEnd(current) {
+  showDecision()
+  if (!sides.every((side) => side.isComplete)) return
+  offerChoice()
+  if (!isHidden()) offerVerdict(current)
+}
+
+const isHidden = () => sides.some((side) => side.isHidden)
+
+function reveal() {
+  for (const side of sides) side.reveal()
+  state.isRevealed = true
+  showDecision()
+}
+
+// --- the decision ---
+
+async function loadDecision(signal) {
+  if (!state.isBlind) {
+    $('#decision').hidden = false
+    replace($('#decision'), h('p', { class: 'skeleton' }, 'Loading the decision'))
+  } else $('#decision').hidden = true
   try {
-    // In a preview `second_look` says whether there would be one; it has no result.
-    const { second_look: isUncertain, ...decision } = await (
-      await postJson('/api/decisions', { model: 'auto', messages }, { signal })
-    ).json()
-    for (const side of sides) side.markChosen(decision.target)
-    replace(
-      section,
-      h(
-        'p',
-        { class: 'row' },
-        'The router would choose',
-        createTierBadge(decision.target, decision.model),
-        createGauge(decision),
-        h('span', { class: 'dim small' }, explainReason(decision)),
-        h('span', { class: 'dim small num' }, `decided in ${ms(decision.latency_ms)}`),
-      ),
-      isUncertain
-        ? h(
-            'p',
-            { class: 'dim small' },
-            'By the prompt alone: a second look at the local answer would decide.',
-          )
-        : null,
-      h('p', { id: 'saving', class: 'dim small' }),
-    )
+    const body = { model: 'auto', messages: state.messages }
+    state.decision = await (await postJson('/api/decisions', body, { signal })).json()
   } catch (error) {
-    if (error.name === 'AbortError') section.hidden = true
-    else replace(section, h('p', { class: 'error', role: 'alert' }, error.message))
+    if (error.name !== 'AbortError') state.decisionError = error.message
   }
+  showDecision()
 }
 
-function showSaving() {
-  const [local, cloud] = sides.map((side) => side.row?.cost_usd)
-  const section = $('#saving')
-  if (!section || local === undefined || cloud === undefined || local === null || cloud === null)
+/** The tier by the prompt alone, without what is the case only now. */
+function chosenByPrompt({ reason, merit, threshold, target }) {
+  if (!PASSING.includes(reason) || typeof merit !== 'number' || typeof threshold !== 'number')
+    return target
+  return merit >= threshold ? 'local' : 'cloud'
+}
+
+function describeDistance({ merit, threshold }) {
+  if (typeof merit !== 'number' || typeof threshold !== 'number') return ''
+  const side = merit >= threshold ? 'above' : 'below'
+  return `${formatScore(Math.abs(merit - threshold))} ${side} the threshold`
+}
+
+function showDecision() {
+  const section = $('#decision')
+  const { decision, decisionError } = state
+  section.hidden = isHidden() || !(decision || decisionError)
+  if (section.hidden) return
+  if (!decision) {
+    replace(section, h('p', { class: 'error', role: 'alert' }, decisionError))
     return
-  const saved = cloud - local
-  const share = cloud ? ` (${percent(saved / cloud)} of the cloud cost)` : ''
+  }
+  // In a preview `second_look` says whether there would be one; it has no result.
+  const { second_look: isUncertain, ...shown } = decision
+  const target = chosenByPrompt(decision)
+  const isOther = target !== decision.target
+  for (const side of sides) side.markChosen(target)
   replace(
     section,
-    saved >= 0
-      ? `The local answer costs ${usd(saved)} less${share}.`
-      : `The local answer costs ${usd(-saved)} more.`,
+    h(
+      'p',
+      { class: 'row' },
+      'The router would choose',
+      createTierBadge(target, isOther ? sideOf(target)?.model : decision.model),
+      createGauge({ ...shown, target }),
+      h(
+        'span',
+        { class: 'dim small' },
+        explainReason(isOther ? { ...shown, reason: 'score', target } : shown),
+      ),
+      h('span', { class: 'dim small num' }, describeDistance(decision)),
+      h('span', { class: 'dim small num' }, `decided in ${ms(decision.latency_ms)}`),
+    ),
+    isOther
+      ? h(
+          'p',
+          { class: 'notice small now' },
+          `Right now it would go to the ${decision.target} tier: ${explainReason({ reason: decision.reason })}.`,
+        )
+      : null,
+    isUncertain
+      ? h(
+          'p',
+          { class: 'dim small' },
+          'By the prompt alone: a second look at the local answer would decide.',
+        )
+      : null,
+    h('p', { id: 'saving', class: 'dim small' }, describeSaving()),
   )
+}
+
+function describeSaving() {
+  const [local, cloud] = TIERS.map((tier) => sideOf(tier))
+  if (!local?.isComplete || !cloud?.isComplete) return ''
+  const figures = ({ row, durationMs }) => ({ cost_usd: row?.cost_usd, duration_ms: durationMs })
+  return describeDifference(figures(local), figures(cloud))
+}
+
+// --- the choice ---
+
+function offerChoice() {
+  const section = $('#choice')
+  const [first, second] = sides
+  section.hidden = false
+  const wasHidden = isHidden()
+  const name = (side, index) =>
+    state.isBlind && wasHidden
+      ? `${'AB'[index]} is better`
+      : `${side.tier === 'local' ? 'Local' : 'Cloud'} is better`
+  replace(
+    section,
+    createChoice({
+      request_id: sideOf('local').id,
+      other_id: sideOf('cloud').id,
+      source: 'compare',
+      isBlind: isHidden,
+      names: { [first.tier]: name(first, 0), [second.tier]: name(second, 1) },
+      value: state.choice ?? null,
+      onChoose: async (choice, { isBlind }) => {
+        state.choice = choice
+        if (isBlind) {
+          reveal()
+          nameButtons()
+          offerVerdict(await status.catch(() => null))
+        }
+        replace($('#which'), describeChoice())
+        save()
+        showScore($('#score'))
+      },
+    }),
+    wasHidden
+      ? h(
+          'p',
+          {},
+          h(
+            'button',
+            { type: 'button', class: 'quiet small', on: { click: showAtOnce } },
+            'Show which is which without choosing',
+          ),
+        )
+      : null,
+    h('p', { id: 'which', role: 'status' }, describeChoice()),
+  )
+}
+
+async function showAtOnce() {
+  reveal()
+  offerChoice()
+  offerVerdict(await status.catch(() => null))
+  save()
+  $('#choice button')?.focus()
+}
+
+/** Name the tiers on the buttons, which stay where they are. */
+function nameButtons() {
+  const buttons = $('#choice').querySelectorAll('.choice-buttons button')
+  sides.forEach((side, index) => {
+    replace(buttons[index], `${'AB'[index]} (${side.tier}) is better`)
+  })
+  $('#choice > p:not(#which)')?.remove()
+}
+
+/** What a blind choice turned out to be, beside the router's decision. */
+function describeChoice() {
+  if (!state.isBlind || !state.choice || isHidden()) return ''
+  const [first, second] = sides
+  const names = `A was the ${first.tier} answer, B the ${second.tier} one.`
+  const preferred =
+    state.choice === 'tie'
+      ? 'You found them equally good.'
+      : `You chose the ${state.choice} answer.`
+  if (!state.decision) return `${names} ${preferred}`
+  return `${names} ${preferred} The router would choose ${chosenByPrompt(state.decision)}.`
 }
 
 // --- the judge ---
 
-function offerVerdict(messages, current) {
+function offerVerdict(current) {
   const section = $('#verdict')
-  if (!sides.every((side) => side.isComplete && side.text)) return
   section.hidden = false
+  if (state.verdict) {
+    showVerdict(section, state.verdict)
+    return
+  }
   if (!current?.judge || !current.is_admin) {
     replace(
       section,
@@ -214,7 +287,7 @@ function offerVerdict(messages, current) {
       'p',
       { class: 'row' },
       button,
-      h('span', { class: 'dim small' }, 'Makes 4 judge calls from today’s judge budget.'),
+      h('span', { class: 'dim small' }, 'Uses four judge calls from today’s judge budget.'),
     ),
   )
 
@@ -222,9 +295,12 @@ function offerVerdict(messages, current) {
     button.disabled = true
     replace(section, h('p', { class: 'skeleton' }, 'Judging'))
     try {
-      const [local, cloud] = sides.map((side) => side.text)
-      const body = { request_id: sides[0].id, messages, local, cloud }
-      showVerdict(section, await (await postJson('/api/verdicts', body)).json())
+      const [local, cloud] = TIERS.map((tier) => sideOf(tier))
+      const { messages } = state
+      const body = { request_id: local.id, messages, local: local.text, cloud: cloud.text }
+      state.verdict = await (await postJson('/api/verdicts', body)).json()
+      showVerdict(section, state.verdict)
+      save()
     } catch (error) {
       replace(section, h('p', { class: 'error', role: 'alert' }, error.message), h('p', {}, button))
       button.disabled = false
@@ -271,25 +347,114 @@ function showVerdict(section, verdict) {
   )
 }
 
+// --- what outlives a reload, and what the address asks for ---
+
+function save() {
+  const stored = { ...state, prompt: prompt.value, sides }
+  try {
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(stored))
+  } catch {
+    // The storage is full or blocked: the comparison stays on the page only.
+  }
+}
+
+async function restore() {
+  let stored = null
+  try {
+    stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY))
+  } catch {
+    // Written by another version, or blocked.
+  }
+  if (!stored) return
+  const { sides: answers = [], ...others } = stored
+  state = { ...state, ...others }
+  prompt.value = stored.prompt
+  blind.checked = Boolean(stored.isBlind)
+  showContext()
+  if (answers.length !== 2 || !answers.every(({ tier }) => TIERS.includes(tier))) return
+  const isStillHidden = stored.isBlind && !stored.isRevealed
+  sides = answers.map((answer, index) => {
+    const isCut = !answer.error && !answer.stopped && answer.durationMs === undefined
+    const side = Side.from(answer, stored.isBlind ? nameOf(index) : null)
+    if (isCut) side.stopped = true // the reload has ended its request
+    if (!isStillHidden) side.isHidden = false
+    side.end()
+    return side
+  })
+  if (!sides.every((side) => side.isComplete)) reveal()
+  showSides()
+  showEnd(await status.catch(() => null))
+}
+
+/** Fill in the prompt that the address names. It is not sent: that would cost money. */
+async function readAddress() {
+  const named = new URLSearchParams(location.search)
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) named.set(name, value)
+  const [text, id] = [named.get('prompt'), named.get('request')]
+  if (text === null && id === null) return false
+  history.replaceState(null, '', location.pathname) // a reload shows what the user has done since
+  if (id === null) {
+    prompt.value = text
+    return true
+  }
+  try {
+    await loadPrompt(id)
+  } catch (error) {
+    $('#problem').hidden = false
+    replace($('#problem'), error.message)
+  }
+  return true
+}
+
+async function loadPrompt(id) {
+  const { prompt: turns } = await getJson(`/api/requests/${encodeURIComponent(id)}`)
+  const known = Array.isArray(turns) ? turns.filter(({ role }) => ROLES.includes(role)) : []
+  const last = known.findLastIndex(({ role }) => role === 'user')
+  if (last < 0) throw new Error('No text is stored for this request.')
+  prompt.value = known[last].content
+  state = { ...state, context: known.slice(0, last) }
+  showContext()
+}
+
+function showContext() {
+  const { context } = state
+  const line = $('#context')
+  line.hidden = !context.length
+  if (line.hidden) return
+  const drop = () => {
+    state = { ...state, context: [] }
+    showContext()
+    save()
+    prompt.focus()
+  }
+  replace(
+    line,
+    `With ${context.length} earlier ${context.length === 1 ? 'message' : 'messages'} of its conversation.`,
+    h('button', { type: 'button', class: 'quiet small', on: { click: drop } }, 'Leave out'),
+  )
+}
+
 // --- the form ---
 
 function showRunning() {
   $('#compare').disabled = running !== null
   $('#stop').hidden = running === null
+  blind.disabled = running !== null
 }
 
 $('#ask').addEventListener('submit', (event) => {
   event.preventDefault()
-  const prompt = $('#prompt').value.trim()
-  if (prompt && !running) compare(prompt)
+  const text = prompt.value.trim()
+  if (text && !running) compare(text)
 })
-$('#prompt').addEventListener('keydown', (event) => {
+prompt.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) $('#ask').requestSubmit()
 })
 $('#stop').addEventListener('click', () => running?.abort())
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') running?.abort()
 })
+addEventListener('pagehide', save)
 replace(
   $('#sides'),
   TIERS.map((tier) =>
@@ -301,3 +466,7 @@ replace(
     ),
   ),
 )
+if (!(await readAddress())) await restore()
+// On a touch screen the focus would open the keyboard over the page.
+if (matchMedia('(hover: hover)').matches) prompt.focus()
+showScore($('#score'))
