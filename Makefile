@@ -205,13 +205,16 @@ lock-apps: $(VENV)/.dev $(APPS)/node/.installed  ## Release: update the versions
 UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
 DOMPURIFY := 3.4.18
+IDB := 8.0.4
 
-vendor:  ## Release: update the two libraries of the pages from npm
+vendor:  ## Release: update the libraries of the pages from npm
 	rm -rf build/vendor && mkdir -p build/vendor
-	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY)
+	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY) idb@$(IDB)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	{ echo '// idb $(IDB) '; cat build/vendor/idb-$(IDB)/build/index.js; } > $(UI_VENDOR)/idb.js
+	cp build/vendor/idb-$(IDB)/LICENSE $(UI_VENDOR)/idb.LICENSE
 	cp build/vendor/marked-$(MARKED)/LICENSE $(UI_VENDOR)/marked.LICENSE
 	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
 	rm -rf build/vendor

@@ -293,6 +293,7 @@ def test_vendored_libraries_have_the_versions_of_the_makefile() -> None:
     vendor = ROOT / "proxy/web/ui/vendor"
     for variable, name, title in (
         ("MARKED", "marked", "marked v"), ("DOMPURIFY", "purify", "DOMPurify "),
+        ("IDB", "idb", "idb "),
     ):  # fmt: skip
         version = re.search(rf"^{variable} := (\S+)", makefile, re.MULTILINE)
         assert version

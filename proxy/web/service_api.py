@@ -128,6 +128,8 @@ def routes(
             | {
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "is_admin": is_admin(client),
+                # Names the place where a browser keeps this key's conversations.
+                "key_hash": client.key_hash if client is not None else None,
             }
         )
 
