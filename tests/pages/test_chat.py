@@ -11,42 +11,12 @@ from playwright.async_api import Page, Route, expect
 from browser import check_accessible, fits_its_width
 from fakes import EASY, HARD, End, FakeUpstream, Gate, chunk, chunked, error_json, event, whole
 from live import LiveProxy, StartProxy
+from pages.chatting import answers, ask, choose, complete, streamed
 from pages.conftest import Show
 from pages.hostile import ALL, check_quiet
 
 PHONE = {"width": 390, "height": 844}
 CODE = "Here:\n\n```python\nprint('a < b')\n```\n\n| n | ms |\n|---|---|\n| 1 | 2 |\n"
-
-
-def streamed(*pieces: str | Gate | End, finish: str | None = "stop") -> Any:
-    """A stream of these chunks that waits at gates. Without `finish` it does not end properly."""
-    steps = [
-        event(chunk({"content": piece})) if isinstance(piece, str) else piece for piece in pieces
-    ]
-    if finish is not None:
-        usage = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
-        steps += [event(chunk({}, finish)), event(chunk(usage=usage)), event(b"[DONE]")]
-    return chunked(*steps)
-
-
-async def ask(page: Page, text: str = EASY) -> None:
-    await page.get_by_label("Message").fill(text)
-    await page.keyboard.press("Enter")
-
-
-async def choose(page: Page, name: str) -> None:
-    """Choose who answers."""
-    await page.get_by_label("Model", exact=True).select_option(label=name)
-
-
-def answers(page: Page) -> Any:
-    return page.get_by_role("article", name="Answer")
-
-
-async def complete(page: Page, number: int = 1) -> None:
-    """Wait until the last of this many answers is complete."""
-    await expect(answers(page)).to_have_count(number)
-    await expect(answers(page).last).to_have_attribute("aria-busy", "false")
 
 
 async def test_answer_is_shown_while_it_streams(

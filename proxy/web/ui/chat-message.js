@@ -26,7 +26,11 @@ export function createQuestion(message, thread) {
 
   const show = () => {
     replace(files, ...createAttachments(attachments))
-    replace(text, attachments.length ? files : null, message.content)
+    replace(
+      text,
+      attachments.length ? files : null,
+      message.content ? h('div', {}, message.content) : null,
+    )
   }
 
   const edit = () => {

@@ -179,7 +179,7 @@ let watching = null
 /** Show when an answer of another tab stops arriving: that tab was closed. */
 function watchOthers() {
   clearTimeout(watching)
-  if (current.tree.all().some(({ busy, isOwn }) => busy && !isOwn)) {
+  if (!current.running && current.tree.all().some(({ busy }) => busy)) {
     watching = setTimeout(() => {
       current.markInterrupted()
       showThread()
@@ -215,30 +215,26 @@ store.addEventListener('change', async ({ detail: { type, id, message } }) => {
 
 // --- thread ---
 
-/** What the thread offers its messages. */
-const offered = {
-  isRunning: () => current.running !== null,
-  findVersions: (message) => current.tree.versions(message),
-  readSent: (message) => current.readSent(message),
-  readSettings: () => current.conversation.settings,
-  save: (message) => {
-    // The element may outlive the conversation on the page.
-    store.save(message.conversation, {}, [{ ...message }]).catch(showStorageProblem)
-  },
+/** What a conversation offers its messages. */
+const offer = (talk) => ({
+  isRunning: () => talk.running !== null,
+  findVersions: (message) => talk.tree.versions(message),
+  readSent: (message) => talk.readSent(message),
+  readSettings: () => talk.conversation.settings,
+  save: (message) => talk.save([message]),
   showVersion: (message) => {
-    if (current.running) return
-    current.tree.select(message.id)
-    current.save()
+    if (talk.running) return
+    talk.tree.select(message.id)
+    talk.save()
     showThread()
   },
   edit: (message, content) => {
     const { attachments } = message
-    current.add('user', message.parent, { content, ...(attachments ? { attachments } : {}) })
-    answer(current)
+    talk.add('user', message.parent, { content, ...(attachments ? { attachments } : {}) })
+    answer(talk)
   },
   remove: (message) => {
-    if (current.running) return
-    const talk = current
+    if (talk.running) return
     const undo = talk.remove(message)
     showThread()
     showNotice('The question and its answers are deleted.', {
@@ -251,21 +247,21 @@ const offered = {
     composer.focus()
   },
   retry: (message) => {
-    if (current.running || !current.tree.get(message.parent)) return
-    const removed = message.content ? [] : [current.discard(message)]
-    current.tree.leaf = message.parent
-    answer(current, removed)
+    if (talk.running || !talk.tree.get(message.parent)) return
+    const removed = message.content ? [] : [talk.discard(message)]
+    talk.tree.leaf = message.parent
+    answer(talk, removed)
   },
   resume: (message) => {
-    if (!current.running) resume(current, message)
+    if (!talk.running) resume(talk, message)
   },
-}
+})
 
 function findView(talk, message) {
   let view = talk.views.get(message.id)
   if (!view) {
-    view =
-      message.role === 'user' ? createQuestion(message, offered) : createAnswer(message, offered)
+    const create = message.role === 'user' ? createQuestion : createAnswer
+    view = create(message, offer(talk))
     talk.views.set(message.id, view)
   }
   return view
@@ -320,14 +316,15 @@ async function resume(talk, message) {
     { role: 'user', content: CONTINUE },
   ]
   if (message.row) message.earlier = [...(message.earlier ?? []), message.row]
-  for (const name of ['row', 'error', 'stopped', 'interrupted', 'finish']) delete message[name]
+  for (const name of ['decision', 'row', 'error', 'stopped', 'interrupted', 'finish'])
+    delete message[name]
   message.busy = true
   talk.tree.select(message.id)
   await receive(talk, message, messages)
 }
 
 async function receive(talk, message, messages) {
-  message.isOwn = true // its state in the store is behind
+  talk.hold(message)
   talk.running = new AbortController()
   running.set(talk.id, talk)
   showThread()
@@ -387,7 +384,7 @@ async function finish(talk, message, update) {
     }
     talk.save([message])
   }
-  delete message.isOwn
+  talk.release(message)
 }
 
 const describeError = (error) =>
@@ -399,13 +396,18 @@ const pick = (object, names) => Object.fromEntries(names.map((name) => [name, ob
 
 /** Load the stored request, which has the cost. It is written shortly after the last token. */
 async function loadRow(message) {
-  const id = message.decision?.id
-  if (!id) return false
+  const { decision } = message
+  if (!decision?.id) return false
   try {
-    const row = await getJson(`/api/requests/${encodeURIComponent(id)}`)
+    const row = await getJson(`/api/requests/${encodeURIComponent(decision.id)}`)
+    if (message.decision !== decision) {
+      // The answer is being continued by another request.
+      message.earlier = [...(message.earlier ?? []), pick(row, STORED)]
+      return true
+    }
     message.row = pick(row, STORED)
     // The headers of a stream may have been sent before the local answer was replaced.
-    if (row.target) Object.assign(message.decision, pick(row, DECIDED))
+    if (row.target) Object.assign(decision, pick(row, DECIDED))
     return true
   } catch {
     return false // the answer stays visible without its cost
@@ -473,13 +475,13 @@ function showTally() {
     .filter(Boolean)
   const sum = (name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0)
   const allCloud = sum('cloud_cost_usd')
-  const saved = allCloud ? ` (${percent(sum('saved_usd') / allCloud)})` : ''
+  const share = allCloud ? ` (${percent(sum('saved_usd') / allCloud)})` : null
   const cells = [
     ['answers', rows.length],
     ['cost', usd(sum('cost_usd'))],
-    ['saved', `${usd(sum('saved_usd'))}${saved}`],
+    ['saved', usd(sum('saved_usd')), share && h('span', { class: 'share-saved' }, share)],
   ]
-  const shown = cells.map(([name, value]) => h('span', {}, `${name} `, h('b', {}, value)))
+  const shown = cells.map(([name, ...value]) => h('span', {}, `${name} `, h('b', {}, value)))
   replace($('#tally'), rows.length ? shown : [])
 }
 
@@ -543,7 +545,7 @@ $('#to-end').addEventListener('click', () => {
 
 // The page is being closed: store what has arrived.
 addEventListener('pagehide', () => {
-  for (const talk of running.values()) talk.saveNow()
+  for (const talk of new Set([...running.values(), current])) talk.saveNow()
 })
 
 // Chats belong to a key: another one may have signed in or out in another tab.
@@ -591,13 +593,17 @@ const ready = Promise.race([
 ]).then(() => {
   isReady = true
 })
-ready
+store
+  .open()
   .then(async () => {
-    await list.refresh().catch(() => {})
+    await list.refresh()
     list.select(current.id)
+  })
+  .catch(() => {}) // `restore` reports it
+status
+  .then(({ needs_key }) => {
     // The list of models counts against the rate limit of a key.
-    const { needs_key } = await status
     if (needs_key) $('#model').addEventListener('focus', settings.loadModels, { once: true })
     else settings.loadModels()
   })
-  .catch(() => {}) // the proxy cannot be reached: the next request says so
+  .catch(() => {}) // the next request says that the proxy cannot be reached

@@ -8,6 +8,7 @@ import { showNotice } from './notice.js'
 
 const PAGE = 100 // rows that are added at once
 const SEARCH_WAIT_MS = 60 // after a key
+const FORGET_MS = 120_000 // after the last use of the search
 const DAY_MS = 86_400_000
 
 const month = new Intl.DateTimeFormat('en', { month: 'long', year: 'numeric' })
@@ -205,6 +206,15 @@ export function createConversationList({ store, open, startNew, changed }) {
     if (!signal.aborted) render(conversations.filter(({ id }) => found.has(id)))
   }
 
+  let forgetting = null
+  search.addEventListener('focus', () => {
+    clearTimeout(forgetting)
+    store.prepareSearch(conversations).catch(() => {}) // the search itself reports the error
+  })
+  search.addEventListener('blur', () => {
+    forgetting = setTimeout(() => store.endSearch(), FORGET_MS)
+  })
+
   let waiting = null
   search.addEventListener('input', () => {
     clearTimeout(waiting)
@@ -292,8 +302,10 @@ export function createConversationList({ store, open, startNew, changed }) {
   function rename({ id, title }, row) {
     const field = h('input', { 'aria-label': 'New title', maxlength: 200, value: title })
     const form = h('form', { class: 'rename' }, field)
+    let isFinished = false // removing a focused field is a blur, too
     const finish = async (isKept) => {
-      if (!form.isConnected) return
+      if (isFinished) return
+      isFinished = true
       const next = field.value.trim()
       form.remove()
       if (isKept && next && next !== title) {
@@ -368,8 +380,13 @@ export function createConversationList({ store, open, startNew, changed }) {
   // --- interface ---
 
   async function refresh() {
+    if (!isReady) {
+      conversations = await store.list(PAGE) // what is in sight, before the others are read
+      isReady = true
+      renderAll()
+      if (conversations.length < PAGE) return
+    }
     conversations = await store.list()
-    isReady = true
     if (isSearching()) await runSearch()
     else renderAll()
   }

@@ -6,6 +6,7 @@ import { openDB } from './vendor/idb.js'
 const NAME = 'hybrid-llm-chat'
 const STORES = ['conversations', 'messages', 'texts']
 const SEARCH_CHUNK = 300 // conversations that a search reads at once
+const MAX_CACHED_CHARS = 60_000_000 // of the texts that a search keeps in memory
 const SNIPPET_CHARS = 90
 
 /** A unique ID. IDs sort by the time at which they were made. */
@@ -33,6 +34,8 @@ export class ConversationStore extends EventTarget {
   #opening
   #database = null // when open
   #channel = null
+  #texts = new Map() // conversation ID: its text, of those that were searched
+  #cachedChars = 0
   #running = new Map() // message ID: conversation ID, of the answers of this tab
 
   /** @param owner a promise of the key's hash; of null without keys */
@@ -45,7 +48,8 @@ export class ConversationStore extends EventTarget {
   async #open(name) {
     const database = await openDB(name, 1, {
       upgrade(created) {
-        created.createObjectStore('conversations', { keyPath: 'id' })
+        const conversations = created.createObjectStore('conversations', { keyPath: 'id' })
+        conversations.createIndex('order', 'order')
         const messages = created.createObjectStore('messages', { keyPath: 'id' })
         messages.createIndex('conversation', 'conversation')
         created.createObjectStore('texts', { keyPath: 'id' })
@@ -64,6 +68,7 @@ export class ConversationStore extends EventTarget {
 
   #receive(data) {
     if (data.type !== 'who') {
+      if (data.type !== 'running') this.#forget(data.id)
       this.dispatchEvent(new CustomEvent('change', { detail: data }))
       return
     }
@@ -79,11 +84,13 @@ export class ConversationStore extends EventTarget {
     await this.#opening
   }
 
-  /** All conversations without their messages, the one changed last first. */
-  async list() {
-    const database = await this.#opening
-    const conversations = await database.getAll('conversations')
-    return conversations.sort((a, b) => b.updatedAt - a.updatedAt)
+  /**
+   * Conversations without their messages, the one changed last first.
+   *
+   * @param limit how many; by default all
+   */
+  async list(limit = undefined) {
+    return (await this.#opening).getAllFromIndex('conversations', 'order', null, limit)
   }
 
   /** A conversation without its messages; undefined if there is none. */
@@ -105,7 +112,7 @@ export class ConversationStore extends EventTarget {
   /** Store a new conversation. */
   async create(conversation, messages) {
     await this.#write(conversation.id, async (stores) => {
-      await stores.conversations.put(conversation)
+      await stores.conversations.put(withOrder(conversation))
       for (const message of messages) await stores.messages.put(message)
       await index(stores, conversation.id)
     })
@@ -121,7 +128,7 @@ export class ConversationStore extends EventTarget {
     await this.#write(id, async (stores) => {
       const stored = await stores.conversations.get(id)
       if (!stored) throw new ConversationGone('This chat was deleted.')
-      await stores.conversations.put({ ...stored, ...changes })
+      await stores.conversations.put(withOrder({ ...stored, ...changes }))
       for (const message of messages) await stores.messages.put(message)
       for (const message of removed) await stores.messages.delete(message)
       if (messages.length || removed.length) await index(stores, id)
@@ -135,12 +142,19 @@ export class ConversationStore extends EventTarget {
     this.announceRunning(message.conversation, message.id)
   }
 
-  /** Store a message at once, while the page is being closed. Nothing waits for the result. */
-  saveNow(message) {
+  /**
+   * Store messages at once, while the page is being closed. Nothing waits for the result.
+   *
+   * @param conversation to create; null if it is stored already
+   */
+  saveNow(conversation, messages) {
     if (!this.#database) return
-    const transaction = this.#database.transaction('messages', 'readwrite')
-    transaction.store.put(message).catch(() => {})
-    transaction.done.catch(() => {})
+    const transaction = this.#database.transaction(['conversations', 'messages'], 'readwrite')
+    const ignore = () => {}
+    transaction.done.catch(ignore)
+    if (conversation)
+      transaction.objectStore('conversations').put(withOrder(conversation)).catch(ignore)
+    for (const message of messages) transaction.objectStore('messages').put(message).catch(ignore)
     transaction.commit()
   }
 
@@ -181,7 +195,37 @@ export class ConversationStore extends EventTarget {
       throw error
     }
     await done
+    this.#forget(id)
     this.#tell({ type, id })
+  }
+
+  #forget(id) {
+    this.#cachedChars -= this.#texts.get(id)?.length ?? 0
+    this.#texts.delete(id)
+  }
+
+  /** Read the texts of conversations, those that are not in memory from the database. */
+  async #readTexts(database, ids) {
+    if (ids.every((id) => this.#texts.has(id))) return ids.map((id) => [id, this.#texts.get(id)])
+    const texts = await database.getAll('texts', IDBKeyRange.bound(ids.at(-1), ids[0]))
+    for (const { id, text } of texts) {
+      this.#forget(id)
+      if (this.#cachedChars + text.length > MAX_CACHED_CHARS) continue
+      this.#texts.set(id, text)
+      this.#cachedChars += text.length
+    }
+    return texts.reverse().map(({ id, text }) => [id, text])
+  }
+
+  /** Read the texts of conversations into memory, for a search that is about to come. */
+  async prepareSearch(conversations) {
+    for await (const _ of this.search(' ', conversations, { aborted: false }));
+  }
+
+  /** Free the memory of searches. */
+  endSearch() {
+    this.#texts.clear()
+    this.#cachedChars = 0
   }
 
   /**
@@ -195,20 +239,16 @@ export class ConversationStore extends EventTarget {
     const titles = new Map(conversations.map(({ id, title }) => [id, normalize(title)]))
     const ids = [...titles.keys()].sort().reverse()
     const database = await this.#opening
+    const found = ([id, text]) => {
+      const title = titles.get(id)
+      return (
+        title !== undefined && words.every((word) => text.includes(word) || title.includes(word))
+      )
+    }
     for (let start = 0; start < ids.length; start += SEARCH_CHUNK) {
-      const chunk = ids.slice(start, start + SEARCH_CHUNK)
-      const texts = await database.getAll('texts', IDBKeyRange.bound(chunk.at(-1), chunk[0]))
+      const texts = await this.#readTexts(database, ids.slice(start, start + SEARCH_CHUNK))
       if (signal.aborted) return
-      const found = ({ id, text }) => {
-        const title = titles.get(id)
-        return (
-          title !== undefined && words.every((word) => text.includes(word) || title.includes(word))
-        )
-      }
-      yield texts
-        .reverse()
-        .filter(found)
-        .map(({ id }) => id)
+      yield texts.filter(found).map(([id]) => id)
     }
   }
 
@@ -248,6 +288,9 @@ export class ConversationStore extends EventTarget {
     this.#tell({ type: 'who' })
   }
 }
+
+/** A conversation as it is stored: an index can only be read upwards, and the newest come first. */
+const withOrder = (conversation) => ({ ...conversation, order: -conversation.updatedAt })
 
 const createRunning = (id, message) => ({ type: 'running', id, message })
 

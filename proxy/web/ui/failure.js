@@ -7,6 +7,7 @@ const FAILURES = {
   upstream_4xx: 'refused the request',
   upstream_error: 'failed',
   upstream_unreachable: 'could not be reached',
+  upstream_unhealthy: 'was unavailable after too many failures',
   upstream_broken: 'broke off its answer',
   upstream_auth: 'rejected the proxy’s API key',
   bad_answer: 'sent no valid answer',

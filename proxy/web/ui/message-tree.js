@@ -10,11 +10,12 @@ export class MessageTree {
 
   /**
    * @param messages in any order; one whose parent is missing begins a path of its own
-   * @param leaf the last message that was shown; by default the newest message
+   * @param leaf the last message that was shown; what followed it since is shown, too
    */
   constructor(messages = [], leaf = null) {
     for (const message of messages) this.#messages.set(message.id, message)
-    this.leaf = this.#messages.has(leaf) ? leaf : (this.all().at(-1)?.id ?? null)
+    const last = this.#messages.has(leaf) ? leaf : this.all().at(-1)?.id
+    if (last) this.select(last)
   }
 
   get(id) {

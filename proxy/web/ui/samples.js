@@ -12,8 +12,5 @@ export const SAMPLES = [
     'Write an SQL query that finds the second highest salary of each department, with ties.',
     'a query',
   ],
-  [
-    'Evaluate the integral of x² e^(-x) from 0 to infinity, step by step.',
-    'several steps of calculus',
-  ],
+  ['Evaluate the integral of x² e^(-x) from 0 to infinity, step by step.', 'calculus'],
 ]

@@ -6,8 +6,6 @@ import { MessageTree, selectTurns } from './message-tree.js'
 
 const TITLE_CHARS = 80
 const SEEN_MS = 6000 // for this long after its last sign an answer counts as arriving in another tab
-// Never stored: whether an answer arrives in another tab, or in this one.
-const TRANSIENT = ['elsewhere', 'isOwn']
 
 export class Talk {
   running = null // the AbortController of the answer that arrives
@@ -18,6 +16,7 @@ export class Talk {
   #isStored
   #isGone = false
   #isSavingPartial = false
+  #own = new Map() // message: how many reasons make the state of this page the newest
   #seen = new Map() // message ID: when another tab last said that it receives it
 
   /**
@@ -92,9 +91,21 @@ export class Talk {
     return answer.id
   }
 
+  /** Note that the state of a message here is newer than the stored one, until `release`. */
+  hold(message) {
+    this.#own.set(message, (this.#own.get(message) ?? 0) + 1)
+  }
+
+  release(message) {
+    const reasons = this.#own.get(message) - 1
+    if (reasons) this.#own.set(message, reasons)
+    else this.#own.delete(message)
+  }
+
   /** Store the conversation with these messages of it. */
   save(messages = [], removed = []) {
     this.conversation.leaf = this.tree.leaf
+    for (const message of messages) this.hold(message)
     this.#enqueue(async () => {
       if (this.#isStored) {
         // The title is written where it is changed: by the list, perhaps of another tab.
@@ -105,7 +116,9 @@ export class Talk {
         this.#isStored = true
       }
     })
-    return this.#saving
+    this.#saving.then(() => {
+      for (const message of messages) this.release(message)
+    })
   }
 
   /** Store an answer that arrives, unless the last such write is not done yet. */
@@ -118,10 +131,11 @@ export class Talk {
     })
   }
 
-  /** Store the answers that arrive at once, while the page is being closed. */
+  /** Store what is not stored yet at once, while the page is being closed. */
   saveNow() {
-    if (!this.#isStored || this.#isGone) return
-    for (const message of this.tree.all()) if (message.isOwn) this.#store.saveNow(clean(message))
+    if (this.isEmpty || this.#isGone || !this.#own.size) return
+    const conversation = this.#isStored ? null : { ...this.conversation, leaf: this.tree.leaf }
+    this.#store.saveNow(conversation, [...this.#own.keys()].map(clean))
   }
 
   /** The conversation was deleted, here or in another tab: nothing of it is stored any more. */
@@ -155,7 +169,7 @@ export class Talk {
   markInterrupted() {
     let isElsewhere = false
     for (const message of this.tree.all()) {
-      if (message.isOwn || !(message.busy || message.elsewhere)) continue
+      if (this.#own.has(message) || !(message.busy || message.elsewhere)) continue
       message.elsewhere = Date.now() - (this.#seen.get(message.id) ?? 0) < SEEN_MS
       message.busy = message.elsewhere
       message.interrupted = !message.elsewhere
@@ -171,14 +185,14 @@ export class Talk {
     const stored = new Set(messages.map(({ id }) => id))
     for (const message of messages.sort((a, b) => a.createdAt - b.createdAt)) {
       const known = this.tree.get(message.id)
-      if (known?.isOwn) continue
+      if (this.#own.has(known)) continue
       if (known) replaceFields(known, message)
       else this.#extend(message)
     }
-    for (const { id, isOwn } of this.tree.all()) {
-      if (stored.has(id) || isOwn) continue
-      this.tree.remove(id)
-      this.views.delete(id)
+    for (const message of this.tree.all()) {
+      if (stored.has(message.id) || this.#own.has(message)) continue
+      this.tree.remove(message.id)
+      this.views.delete(message.id)
     }
     return this.markInterrupted()
   }
@@ -196,11 +210,8 @@ function replaceFields(message, fields) {
   Object.assign(message, fields)
 }
 
-const clean = (message) => {
-  const stored = { ...message }
-  for (const name of TRANSIENT) delete stored[name]
-  return stored
-}
+/** A message as it is stored: whether it arrives in another tab changes without a write. */
+const clean = ({ elsewhere: _, ...message }) => message
 
 function createTitle({ content, attachments = [] }) {
   const line = content.trim().split('\n')[0].replace(/\s+/g, ' ') || attachments[0]?.name || 'Chat'
