@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY, HARD, End, FakeUpstream, Gate, chunk, chunked, error_json, event, whole
@@ -261,7 +261,7 @@ async def test_routing_mode_selects_the_model(
     assert row["requested_model"] == model
     if model in ("local", "cloud"):
         await expect(answers(page).locator(".badge")).to_contain_text(model)
-        await expect(answers(page)).to_contain_text("requested by name")
+        await expect(answers(page)).to_contain_text("requested explicitly")
 
 
 async def test_upstream_error_is_shown_and_can_be_retried(

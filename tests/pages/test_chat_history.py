@@ -1,5 +1,6 @@
-"""Stored chats in a real browser: reloads, the list, search, files, several tabs and several keys."""
+"""Stored chats in a real browser: reloads, the list, search, files, several tabs and keys."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ async def exported(page: Page, name: str) -> str:
         else:
             await act(page, name)
     path = await (await started.value).path()
-    return Path(path).read_text(encoding="utf-8")
+    return await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
 
 
 async def import_text(page: Page, text: str) -> None:

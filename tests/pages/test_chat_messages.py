@@ -172,7 +172,8 @@ async def test_refusal_by_the_proxy_says_that_no_model_was_asked(
     page = await show(proxy.origin, expected=("404",))
     await page.evaluate(
         """() => { const select = document.querySelector('#model')
-        select.append(new Option('x', 'model:nothing-like-it')); select.value = select.lastChild.value
+        select.append(new Option('x', 'model:nothing-like-it'))
+        select.value = 'model:nothing-like-it'
         select.dispatchEvent(new Event('change')) }"""
     )
     await ask(page)

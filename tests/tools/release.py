@@ -166,10 +166,11 @@ def _key(name: str) -> str:
 
 
 def _scripts() -> Iterator[dict[str, Any]]:
-    """The two JavaScript libraries of the pages, as components."""
+    """The JavaScript libraries of the pages, as components."""
     for name, title, file, spdx in (
         ("marked", "marked v", "marked", "MIT"),
         ("dompurify", "DOMPurify ", "purify", "MPL-2.0 OR Apache-2.0"),
+        ("idb", "idb ", "idb", "ISC"),
     ):
         path = ROOT / f"proxy/web/ui/vendor/{file}.js"
         version = re.search(rf"{title}([\d.]+)", path.read_text(encoding="utf-8")[:300])
