@@ -131,15 +131,20 @@ export function createSettings({ change, keep }) {
   share.addEventListener('input', () => apply({ share: Number(share.value) }))
   const readNumber = ({ value, validity }) =>
     value === '' || !validity.valid ? null : Number(value)
-  form.addEventListener('change', () => {
-    form.reportValidity()
+  const readForm = () => {
     const { system, temperature, max_tokens } = form.elements
-    apply({
+    const read = {
       system: system.value.trim(),
       temperature: readNumber(temperature),
       max_tokens: readNumber(max_tokens),
-    })
+    }
+    if (Object.entries(read).some(([name, value]) => value !== settings[name])) apply(read)
+  }
+  form.addEventListener('change', () => {
+    form.reportValidity()
+    readForm()
   })
+  dialog.addEventListener('close', readForm) // also what Escape leaves in a field
   $('#open-settings').addEventListener('click', () => dialog.showModal())
   $('#keep-settings').addEventListener('click', () => {
     if (!form.reportValidity()) return
