@@ -248,9 +248,11 @@ const offer = (talk) => ({
   },
   retry: (message) => {
     if (talk.running || !talk.tree.get(message.parent)) return
-    const removed = message.content ? [] : [talk.discard(message)]
+    // An answer without text is replaced, and what followed it follows the new one.
+    const isReplaced = !message.content
+    const followers = isReplaced ? talk.discard(message) : []
     talk.tree.leaf = message.parent
-    answer(talk, removed)
+    answer(talk, isReplaced ? [message.id] : [], followers)
   },
   resume: (message) => {
     if (!talk.running) resume(talk, message)
@@ -299,10 +301,12 @@ function ask({ content, attachments }) {
 }
 
 /** Request the answer of the last question. */
-async function answer(talk, removed = []) {
+async function answer(talk, removed = [], followers = []) {
   const question = talk.tree.get(talk.tree.leaf)
   const message = talk.add('assistant', question.id, { content: '', busy: true })
-  talk.save([question, message], removed)
+  for (const follower of followers) follower.parent = message.id
+  talk.tree.select(message.id)
+  talk.save([question, message, ...followers], removed)
   list.update(talk.id, { ...talk.conversation })
   list.select(talk.id)
   await receive(talk, message, talk.readSent(message))
@@ -329,7 +333,7 @@ async function receive(talk, message, messages) {
   running.set(talk.id, talk)
   showThread()
   showRunning()
-  scrollToEnd(true)
+  scrollToEnd(talk.tree.leaf === message.id)
   const { update } = findView(talk, message)
   const scheduleDraw = throttle(() => {
     update()

@@ -84,11 +84,10 @@ export class Talk {
     }
   }
 
-  /** Remove an answer that has no text, to request it again. */
+  /** Remove an answer that has no text, to request it again. Returns what followed it. */
   discard(answer) {
-    this.tree.remove(answer.id)
     this.views.delete(answer.id)
-    return answer.id
+    return this.tree.remove(answer.id)
   }
 
   /** Note that the state of a message here is newer than the stored one, until `release`. */
