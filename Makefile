@@ -213,16 +213,19 @@ MARKED := 18.2.1
 DOMPURIFY := 3.4.18
 TEMML := 0.13.5
 HIGHLIGHT := 11.12.0
+IDB := 8.0.4
 # Languages that highlight.js does not count among the common ones.
 LANGUAGES := dockerfile http julia latex nginx powershell scala
 
 vendor:  ## Release: update the libraries of the pages from npm
 	rm -rf build/vendor && mkdir -p build/vendor $(UI_VENDOR)/languages
 	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY) temml@$(TEMML) \
-		@highlightjs/cdn-assets@$(HIGHLIGHT)
+		@highlightjs/cdn-assets@$(HIGHLIGHT) idb@$(IDB)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	{ echo '// idb $(IDB) '; cat build/vendor/idb-$(IDB)/build/index.js; } > $(UI_VENDOR)/idb.js
+	cp build/vendor/idb-$(IDB)/LICENSE $(UI_VENDOR)/idb.LICENSE
 	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \
 		cat build/vendor/temml-$(TEMML)/dist/temml.mjs; } > $(UI_VENDOR)/temml.js
 	# Without its font: the pages load none.

@@ -303,6 +303,7 @@ def test_vendored_libraries_have_the_versions_of_the_makefile() -> None:
     for variable, name, title in (
         ("MARKED", "marked", "marked v"), ("DOMPURIFY", "purify", "DOMPurify "),
         ("TEMML", "temml", "Temml "), ("HIGHLIGHT", "highlight", "Highlight.js v"),
+        ("IDB", "idb", "idb "),
     ):  # fmt: skip
         version = re.search(rf"^{variable} := (\S+)", makefile, re.MULTILINE)
         assert version

@@ -132,6 +132,8 @@ def routes(
                 "is_admin": is_admin(client),
                 "is_demo": is_demo,
                 "key_name": None if client is None else client.shown_name,
+                # Names the place where a browser keeps this key's conversations.
+                "key_hash": client.key_hash if client is not None else None,
             }
         )
 

@@ -172,6 +172,7 @@ def _scripts() -> Iterator[dict[str, Any]]:
         ("dompurify", "DOMPurify ", "purify", "MPL-2.0 OR Apache-2.0"),
         ("temml", "Temml ", "temml", "MIT"),
         ("highlight.js", "Highlight.js v", "highlight", "BSD-3-Clause"),
+        ("idb", "idb ", "idb", "ISC"),
     ):
         path = ROOT / f"proxy/web/ui/vendor/{file}.js"
         version = re.search(rf"{title}([\d.]+)", path.read_text(encoding="utf-8")[:300])

@@ -8,6 +8,7 @@ import pytest
 
 from fakes import EASY, HARD, Call, FakeUpstream, StubModel, answer_json, whole
 from live import LiveProxy, StartProxy, chat_body, envelope_of
+from proxy.record import key_hash
 from router_model.score import Score
 
 KEYS = {"server": {"api_keys": [{"key": "sk-team"}, {"key": "sk-boss", "admin": True}]}}
@@ -169,7 +170,10 @@ async def test_status_reports_models_judge_and_permissions(start: StartProxy) ->
     assert status["tiers"]["cloud"]["model"] == "gpt-4o-mini"
     assert (status["judge"], status["keeps_prompts"]) == ("gpt-4o-mini", "full")
     assert (status["needs_key"], status["is_admin"], status["threshold"]) == (True, False, 0.5)
-    assert (await proxy.client.get("/api/status", headers=ADMIN)).json()["is_admin"] is True
+    admin = (await proxy.client.get("/api/status", headers=ADMIN)).json()
+    assert admin["is_admin"] is True
+    # The browser keeps the conversations of each key apart by it.
+    assert status["key_hash"] == key_hash("sk-team") != admin["key_hash"]
     assert (await proxy.client.get("/api/status")).status_code == 401
 
 

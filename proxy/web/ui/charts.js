@@ -113,5 +113,6 @@ export function drawChart(element, make) {
     }
   }
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw)
+  document.addEventListener('themechange', draw)
   return { update: draw, ready: draw() }
 }

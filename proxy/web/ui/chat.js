@@ -1,37 +1,35 @@
-// Chat page: a conversation over /v1/chat/completions that shows the routing of every answer.
+// Chat page: conversations over /v1/chat/completions that show the routing of every answer.
 
 import { createAnswer, createQuestion } from './chat-message.js'
-import { complete } from './completion.js'
+import { createRequest, createSettings, DEFAULTS } from './chat-settings.js'
+import { complete, readDecision } from './completion.js'
+import { createComposer } from './composer.js'
+import { createConversationList } from './conversation-list.js'
+import { ConversationStore } from './conversations.js'
 import { $, h, icon, replace } from './dom.js'
 import { percent, usd } from './format.js'
 import { ApiError, getJson } from './http.js'
+import { showNotice } from './notice.js'
 import { openRequest } from './open-request.js'
-import './shell.js'
+import { SAMPLES } from './samples.js'
+import { status } from './shell.js'
+import { Talk } from './talk.js'
 
-// In the session storage of the tab, so that the chat survives a visit to another page.
-const STORAGE_KEY = 'hybrid-llm-chat'
+const OPEN_KEY = 'hybrid-llm-open-chat' // in the session storage: the conversation of this tab
 const INTERVAL_FACTOR = 4 // drawing takes at most a quarter of the time
 const END_DISTANCE = 80 // pixels: within this distance of its end the thread scrolls along
+const SAVE_MS = 300 // between two writes of an answer that arrives
+const SIGN_MS = 2000 // between two signs to other tabs that an answer arrives
+const READY_MS = 1000 // a question waits for the stored conversation at most this long
 
-const SAMPLES = [
-  ['What is the capital of Australia?', 'a fact'],
-  ['Write a friendly two-sentence reminder about the team lunch on Friday.', 'a short text'],
-  ['Sort these by size: lake, puddle, ocean, pond.', 'common sense'],
-  ['Explain what an index does in a database, to a beginner.', 'an explanation'],
-  ['Write a Python function that merges overlapping intervals, with tests.', 'code'],
-  [
-    'A train leaves at 14:05 at 80 km/h, another at 14:35 at 120 km/h on the same line. When and where does it catch up?',
-    'several steps',
-  ],
-  ['Prove that there are infinitely many primes congruent to 3 modulo 4.', 'a proof'],
-  [
-    'Design a rate limiter for 10 million users over three regions, and say what fails first.',
-    'a design',
-  ],
-]
+// What a model is sent to continue an answer that broke off.
+const CONTINUE =
+  'Continue your answer exactly where it stopped. Do not repeat any of it, and do not comment on this.'
 
 // The columns of a stored request to show with its answer, and those of its decision.
 const STORED = [
+  'target',
+  'reason',
   'cost_usd',
   'cloud_cost_usd',
   'duration_ms',
@@ -39,6 +37,9 @@ const STORED = [
   'input_tokens',
   'output_tokens',
   'discarded_tokens',
+  'fallback_from',
+  'fallback_why',
+  'error_code',
   'second_look',
   'evidence',
   'verified_score',
@@ -57,106 +58,299 @@ const DECIDED = [
   'verified_merit',
 ]
 
-const MODES = {
-  auto: () => 'auto',
-  local: () => 'local',
-  cloud: () => 'cloud',
-  cost: (share) => `auto:cost=${share}`,
-  quality: (share) => `auto:quality=${share}`,
-}
-const LIMITS = {
-  cost: (share) => `at most ${percent(share)} of the all-cloud cost`,
-  quality: (share) => `recover at least ${percent(share)} of the quality gap`,
-}
-
 const thread = $('#thread')
-const prompt = $('#prompt')
-const share = $('#share')
-const state = loadState()
-let running = null // the AbortController of the current answer
+const store = new ConversationStore(status.then((current) => current.key_hash ?? null))
+const running = new Map() // conversation ID: its Talk, while an answer arrives
+let newSettings = DEFAULTS
+let current = createTalk()
 
-// --- stored conversation ---
+// --- stored conversations ---
 
-function loadState() {
+function createTalk(stored = null) {
+  const options = { settings: { ...DEFAULTS, ...newSettings }, report: showStorageProblem }
+  return new Talk(store, stored, options)
+}
+
+function showStorageProblem(error) {
+  const problem = $('#storage-problem')
+  problem.hidden = !error
+  if (!error) return
+  const reason =
+    error.name === 'QuotaExceededError'
+      ? 'The browser has no space left for chats. Export and delete some.'
+      : error instanceof ApiError
+        ? `Your chats cannot be shown: ${error.message}`
+        : 'The browser does not store chats, as in a private window.'
+  replace(problem, `${reason} You can go on, but this chat is lost when the page is closed.`)
+}
+
+const openId = {
+  read: () => {
+    try {
+      return sessionStorage.getItem(OPEN_KEY)
+    } catch {
+      return null
+    }
+  },
+  write: (id) => {
+    try {
+      if (id) sessionStorage.setItem(OPEN_KEY, id)
+      else sessionStorage.removeItem(OPEN_KEY)
+    } catch {
+      // A reload then begins a new chat.
+    }
+  },
+}
+
+/** Write a setting. A failure is no problem of the conversation. */
+const writeSetting = (name, value) => store.writeSetting(name, value).catch(() => {})
+
+async function readNewSettings() {
+  const names = ['defaults', 'last']
+  const [defaults, last] = await Promise.all(names.map((name) => store.readSetting(name)))
+  newSettings = { ...DEFAULTS, ...defaults, ...last }
+}
+
+const settings = createSettings({
+  change: (changed) => {
+    current.conversation.settings = changed
+    newSettings = { ...newSettings, choice: changed.choice, share: changed.share }
+    writeSetting('last', { choice: changed.choice, share: changed.share })
+    if (current.isEmpty) writeSetting('draft', changed)
+    else current.save()
+  },
+  keep: (kept) => {
+    newSettings = { ...kept }
+    writeSetting('defaults', kept)
+    showNotice('New chats begin with these settings.')
+  },
+})
+
+const list = createConversationList({
+  store,
+  open: openConversation,
+  startNew,
+  changed: (id, change) => {
+    if (change) {
+      if (current.id === id) Object.assign(current.conversation, change)
+      return
+    }
+    running.get(id)?.markGone()
+    if (current.id === id) startNew({ focus: false })
+  },
+})
+
+async function openConversation(id) {
+  if (id === current.id) return
   try {
-    const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY))
-    if (Array.isArray(stored?.messages)) return stored
-  } catch {
-    // Written by another version, or not JSON.
+    const talk = running.get(id) ?? (await loadTalk(id))
+    if (talk) show(talk)
+  } catch (error) {
+    showNotice(error.message)
   }
-  return { session: crypto.getRandomValues(new Uint32Array(4)).join('-'), messages: [] }
 }
 
-function saveState() {
+async function loadTalk(id) {
+  const stored = await store.load(id)
+  return stored ? createTalk(stored) : null
+}
+
+function startNew({ focus = true } = {}) {
+  writeSetting('draft', null)
+  show(createTalk())
+  if (focus) composer.focus()
+}
+
+/** Show another conversation. An answer that arrives in the former one goes on arriving. */
+function show(talk) {
+  current = talk
+  replace(thread)
+  showThread()
+  settings.show(talk.conversation.settings)
+  openId.write(talk.isEmpty ? null : talk.id)
+  list.select(talk.id)
+  showRunning()
+  scrollToEnd(true)
+  watchOthers()
+}
+
+// --- other tabs ---
+
+let watching = null
+
+/** Show when an answer of another tab stops arriving: that tab was closed. */
+function watchOthers() {
+  clearTimeout(watching)
+  if (!current.running && current.tree.all().some(({ busy }) => busy)) {
+    watching = setTimeout(() => {
+      current.markInterrupted()
+      showThread()
+      watchOthers()
+    }, SIGN_MS)
+  }
+}
+
+store.addEventListener('change', async ({ detail: { type, id, message } }) => {
   try {
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(state))
+    if (type === 'deleted') {
+      running.get(id)?.markGone()
+      list.update(id, null)
+      if (current.id === id) {
+        startNew({ focus: false })
+        showNotice('This chat was deleted in another tab.')
+      }
+      return
+    }
+    const talk = current
+    if (type === 'running') talk.noteElsewhere(message)
+    else list.update(id, await store.find(id))
+    const stored = talk.id === id ? await store.load(id) : null
+    if (!stored || talk !== current) return
+    talk.merge(stored)
+    showThread()
+    scrollToEnd()
+    watchOthers()
   } catch {
-    // The storage is full: the conversation stays on the page only.
+    // The next change is shown with this one.
   }
+})
+
+// --- thread ---
+
+/** What a conversation offers its messages. */
+const offer = (talk) => ({
+  isRunning: () => talk.running !== null,
+  findVersions: (message) => talk.tree.versions(message),
+  readSent: (message) => talk.readSent(message),
+  readSettings: () => {
+    const { model, ...settings } = createRequest(talk.conversation.settings)
+    return settings
+  },
+  save: (message) => talk.save([message]),
+  showVersion: (message) => {
+    if (talk.running) return
+    talk.tree.select(message.id)
+    talk.save()
+    showThread()
+  },
+  edit: (message, content) => {
+    const { attachments } = message
+    talk.add('user', message.parent, { content, ...(attachments ? { attachments } : {}) })
+    answer(talk)
+  },
+  remove: (message) => {
+    if (talk.running) return
+    const undo = talk.remove(message)
+    showThread()
+    showNotice('The question and its answers are deleted.', {
+      action: 'Undo',
+      run: () => {
+        undo()
+        if (talk === current) showThread()
+      },
+    })
+    composer.focus()
+  },
+  retry: (message) => {
+    if (talk.running || !talk.tree.get(message.parent)) return
+    // An answer without text is replaced, and what followed it follows the new one.
+    const isReplaced = !message.content
+    const followers = isReplaced ? talk.discard(message) : []
+    talk.tree.leaf = message.parent
+    answer(talk, isReplaced ? [message.id] : [], followers)
+  },
+  resume: (message) => {
+    if (!talk.running) resume(talk, message)
+  },
+})
+
+function findView(talk, message) {
+  let view = talk.views.get(message.id)
+  if (!view) {
+    const create = message.role === 'user' ? createQuestion : createAnswer
+    view = create(message, offer(talk))
+    talk.views.set(message.id, view)
+  }
+  return view
 }
 
-/** The messages to send to a model: the questions and the answers that are not empty. */
-const collectHistory = (end = state.messages.length) =>
-  state.messages
-    .slice(0, end)
-    .filter(({ role, content }) => role === 'user' || content)
-    .map(({ role, content }) => ({ role, content }))
-
-// --- messages ---
-
-function showQuestion(message) {
-  thread.append(createQuestion(message))
-}
-
-/** Append an answer to the thread and return the function that shows its changes. */
-function showAnswer(message) {
-  const isLast = () => message === state.messages.at(-1)
-  const getMessages = () => collectHistory(state.messages.indexOf(message))
-  const { element, update } = createAnswer(message, {
-    isLast,
-    retry,
-    save: saveState,
-    getMessages,
-  })
-  thread.append(element)
-  return update
+/** Show the path of the conversation. Messages that are shown already stay in their place. */
+function showThread() {
+  const path = current.tree.path()
+  for (const [index, message] of path.entries()) {
+    const { element, update } = findView(current, message)
+    if (thread.children[index] !== element)
+      thread.insertBefore(element, thread.children[index] ?? null)
+    update()
+  }
+  while (thread.children.length > path.length) thread.lastElementChild.remove()
+  $('#welcome').hidden = path.length > 0
+  showTally()
+  showJump()
 }
 
 // --- requests ---
 
-async function ask(question) {
-  // Only the last answer can be retried.
-  for (const button of thread.querySelectorAll('.retry')) button.remove()
-  const message = { role: 'user', content: question }
-  state.messages.push(message)
-  showQuestion(message)
-  await answer()
+function ask({ content, attachments }) {
+  if (current.running) return false
+  // A reload may not have finished reading the conversation that the question belongs to.
+  const start = () => {
+    const talk = current
+    talk.add('user', talk.tree.leaf, { content, ...(attachments.length ? { attachments } : {}) })
+    openId.write(talk.id)
+    answer(talk)
+  }
+  if (isReady) start()
+  else ready.then(start)
+  return true
 }
 
-async function retry() {
-  state.messages.pop()
-  thread.lastElementChild.remove()
-  await answer()
+/** Request the answer of the last question. */
+async function answer(talk, removed = [], followers = []) {
+  const question = talk.tree.get(talk.tree.leaf)
+  const message = talk.add('assistant', question.id, { content: '', busy: true })
+  for (const follower of followers) follower.parent = message.id
+  talk.tree.select(message.id)
+  talk.save([question, message, ...followers], removed)
+  list.update(talk.id, { ...talk.conversation })
+  list.select(talk.id)
+  await receive(talk, message, talk.readSent(message))
 }
 
-async function answer() {
-  const message = { role: 'assistant', content: '', busy: true }
-  const messages = collectHistory()
-  state.messages.push(message)
-  const update = showAnswer(message)
+/** Request the rest of an answer that broke off. */
+async function resume(talk, message) {
+  const messages = [
+    ...talk.readSent(message),
+    { role: 'assistant', content: message.content },
+    { role: 'user', content: CONTINUE },
+  ]
+  if (message.row) message.earlier = [...(message.earlier ?? []), message.row]
+  for (const name of ['decision', 'row', 'error', 'stopped', 'interrupted', 'finish'])
+    delete message[name]
+  message.busy = true
+  talk.tree.select(message.id)
+  await receive(talk, message, messages)
+}
+
+async function receive(talk, message, messages) {
+  talk.hold(message)
+  talk.running = new AbortController()
+  running.set(talk.id, talk)
+  showThread()
+  showRunning()
+  scrollToEnd(talk.tree.leaf === message.id)
+  const { update } = findView(talk, message)
   const scheduleDraw = throttle(() => {
     update()
-    scrollToEnd()
+    if (talk === current) scrollToEnd()
   })
-  $('#welcome').hidden = true
-  scrollToEnd(true)
-  running = new AbortController()
-  showRunning()
+  const saving = setInterval(() => talk.savePartial(message), SAVE_MS)
+  const signs = setInterval(() => store.announceRunning(talk.id, message.id), SIGN_MS)
   const startedAt = performance.now()
   try {
-    const body = { model: selectModel(), messages }
-    const options = { signal: running.signal, headers: { 'x-router-session': state.session } }
-    for await (const part of complete(body, options)) {
+    const body = { ...createRequest(talk.conversation.settings), messages }
+    const headers = { 'x-router-session': talk.conversation.session }
+    for await (const part of complete(body, { signal: talk.running.signal, headers })) {
       if (part.decision) message.decision = part.decision
       if (part.text) {
         message.ttft ??= performance.now() - startedAt
@@ -169,16 +363,37 @@ async function answer() {
   } catch (error) {
     if (error.name === 'AbortError') message.stopped = true
     else message.error = describeError(error)
+    if (error.headers) message.decision = readDecision(error.headers)
   }
-  running = null
+  clearInterval(saving)
+  clearInterval(signs)
+  store.endRunning(message.id)
+  talk.running = null
+  running.delete(talk.id)
   message.busy = false
   scheduleDraw.cancel()
+  await finish(talk, message, update)
+}
+
+async function finish(talk, message, update) {
   update()
-  scrollToEnd()
-  showRunning()
-  saveState()
+  if (talk === current) {
+    showThread()
+    showRunning()
+    scrollToEnd()
+  }
+  talk.save([message])
   announce(message)
-  await loadRow(message, update)
+  const row = await loadRow(message)
+  if (row) {
+    update()
+    if (talk === current) {
+      showTally()
+      scrollToEnd()
+    }
+    talk.save([message])
+  }
+  talk.release(message)
 }
 
 const describeError = (error) =>
@@ -189,25 +404,23 @@ const describeError = (error) =>
 const pick = (object, names) => Object.fromEntries(names.map((name) => [name, object[name]]))
 
 /** Load the stored request, which has the cost. It is written shortly after the last token. */
-async function loadRow(message, update) {
-  const id = message.decision?.id
-  if (!id) return
+async function loadRow(message) {
+  const { decision } = message
+  if (!decision?.id) return false
   try {
-    const row = await getJson(`/api/requests/${encodeURIComponent(id)}`)
+    const row = await getJson(`/api/requests/${encodeURIComponent(decision.id)}`)
+    if (message.decision !== decision) {
+      // The answer is being continued by another request.
+      message.earlier = [...(message.earlier ?? []), pick(row, STORED)]
+      return true
+    }
     message.row = pick(row, STORED)
     // The headers of a stream may have been sent before the local answer was replaced.
-    if (row.target) Object.assign(message.decision, pick(row, DECIDED))
+    if (row.target) Object.assign(decision, pick(row, DECIDED))
+    return true
   } catch {
-    return // the answer stays visible without its cost
+    return false // the answer stays visible without its cost
   }
-  update()
-  showTally()
-  saveState()
-}
-
-function selectModel() {
-  const mode = $('input[name=mode]:checked').value
-  return MODES[mode](Number(share.value) / 100)
 }
 
 /** Throttle a function: it runs in animation frames, at intervals in proportion to its duration. */
@@ -231,13 +444,19 @@ function throttle(work) {
   return schedule
 }
 
-// --- thread, totals and form ---
+// --- scrolling, totals and running answers ---
 
 let isAtEnd = true
+
+const showJump = () => {
+  $('#to-end').hidden = isAtEnd || thread.scrollHeight <= thread.clientHeight
+}
+
 thread.addEventListener(
   'scroll',
   () => {
     isAtEnd = thread.scrollHeight - thread.scrollTop - thread.clientHeight < END_DISTANCE
+    showJump()
   },
   { passive: true },
 )
@@ -253,50 +472,40 @@ function announce({ error, stopped, decision }) {
 }
 
 function showRunning() {
-  $('#send').hidden = running !== null
-  $('#stop').hidden = running === null
-  $('#new').disabled = running !== null
+  const isRunning = current.running !== null
+  $('#send').hidden = isRunning
+  $('#stop').hidden = !isRunning
 }
 
 function showTally() {
-  const rows = state.messages.map(({ row }) => row).filter(Boolean)
+  const rows = current.tree
+    .all()
+    .flatMap(({ row, earlier = [] }) => [...earlier, row])
+    .filter(Boolean)
   const sum = (name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0)
   const allCloud = sum('cloud_cost_usd')
-  const saved = allCloud ? ` (${percent(sum('saved_usd') / allCloud)})` : ''
+  const share = allCloud ? ` (${percent(sum('saved_usd') / allCloud)})` : null
   const cells = [
     ['answers', rows.length],
     ['cost', usd(sum('cost_usd'))],
-    ['saved', `${usd(sum('saved_usd'))}${saved}`],
+    ['saved', usd(sum('saved_usd')), share && h('span', { class: 'share-saved' }, share)],
   ]
-  const shown = cells.map(([name, value]) => h('span', {}, `${name} `, h('b', {}, value)))
+  const shown = cells.map(([name, ...value]) => h('span', {}, `${name} `, h('b', {}, value)))
   replace($('#tally'), rows.length ? shown : [])
 }
 
-function showLimit() {
-  const mode = $('input[name=mode]:checked').value
-  const describe = LIMITS[mode]
-  $('#limit').hidden = !describe
-  if (describe) replace($('#share-text'), describe(Number(share.value) / 100))
-}
+// --- page ---
 
-function resizePrompt() {
-  prompt.style.setProperty('height', 'auto')
-  prompt.style.setProperty('height', `${Math.min(prompt.scrollHeight + 2, 220)}px`)
-}
+const composer = createComposer({
+  send: ask,
+  editLast: () => {
+    const question = current.tree.path().findLast(({ role }) => role === 'user')
+    if (!question || current.running) return false
+    findView(current, question).edit()
+    return true
+  },
+})
 
-function showAll() {
-  replace(thread)
-  for (const message of state.messages) {
-    if (message.role === 'user') showQuestion(message)
-    else showAnswer(message)
-  }
-  $('#welcome').hidden = state.messages.length > 0
-  showTally()
-  scrollToEnd(true)
-}
-
-replace($('#send'), icon('send'))
-replace($('#stop'), icon('stop'))
 replace(
   $('#samples'),
   ...SAMPLES.map(([text, kind]) =>
@@ -305,52 +514,111 @@ replace(
       {},
       h(
         'button',
-        {
-          type: 'button',
-          on: {
-            click: () => {
-              if (!running) ask(text)
-            },
-          },
-        },
+        { type: 'button', on: { click: () => ask({ content: text, attachments: [] }) } },
         h('span', {}, text),
         h('span', { class: 'dim small' }, kind),
       ),
     ),
   ),
 )
+replace($('#to-end'), icon('end'))
+replace($('#open-history'), icon('menu'), 'Chats')
+replace($('#close-history'), icon('close'))
+$('#new').prepend(icon('plus'))
 
-$('#composer').addEventListener('submit', (event) => {
-  event.preventDefault()
-  const question = prompt.value.trim()
-  if (!question || running) return
-  prompt.value = ''
-  resizePrompt()
-  ask(question)
-})
-prompt.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+const isTyping = ({ target }) => target.closest('input, textarea, select, [contenteditable]')
+
+document.addEventListener('keydown', (event) => {
+  const isCommand = event.ctrlKey || event.metaKey
+  const isModal = document.querySelector('dialog:modal') !== null
+  if (event.key === 'Escape') {
+    const isPlain = !event.defaultPrevented && !isModal && !document.querySelector(':popover-open')
+    if (isPlain) current.running?.abort()
+  } else if (isCommand && event.key.toLowerCase() === 'k' && !isModal) {
     event.preventDefault()
-    $('#composer').requestSubmit()
+    list.focusSearch()
+  } else if (isCommand && event.shiftKey && event.key.toLowerCase() === 'o' && !isModal) {
+    event.preventDefault()
+    startNew()
+  } else if (event.key === '?' && !isCommand && !isModal && !isTyping(event)) {
+    event.preventDefault()
+    $('#shortcuts').showModal()
   }
 })
-prompt.addEventListener('input', resizePrompt)
-document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape') running?.abort()
+$('#open-shortcuts').addEventListener('click', () => $('#shortcuts').showModal())
+$('#stop').addEventListener('click', () => current.running?.abort())
+$('#to-end').addEventListener('click', () => {
+  scrollToEnd(true)
+  showJump()
 })
-$('#stop').addEventListener('click', () => running?.abort())
-$('#new').addEventListener('click', () => {
-  sessionStorage.removeItem(STORAGE_KEY)
-  Object.assign(state, loadState())
-  showAll()
-  prompt.focus()
+
+// The page is being closed: store what has arrived.
+addEventListener('pagehide', () => {
+  for (const talk of new Set([...running.values(), current])) talk.saveNow()
 })
-$('#modes').addEventListener('change', () => {
-  const mode = $('input[name=mode]:checked').value
-  share.value = mode === 'quality' ? 95 : 30
-  showLimit()
+
+// Chats belong to a key: another one may have signed in or out in another tab.
+async function checkOwner() {
+  try {
+    const { needs_key, key_hash } = await status
+    if (needs_key && key_hash !== (await getJson('/api/status')).key_hash) location.reload()
+  } catch {
+    // Signed out: the login page opens. Unreachable: the next request says so.
+  }
+}
+addEventListener('pageshow', ({ persisted }) => {
+  if (persisted) checkOwner()
 })
-share.addEventListener('input', showLimit)
-showAll()
-showLimit()
-openRequest(prompt, (message) => prompt.setAttribute('placeholder', message))
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) checkOwner()
+})
+
+/** Show what was open in this tab, with the settings that were chosen last. */
+async function restore() {
+  await store.open()
+  await readNewSettings()
+  const id = openId.read()
+  const talk = id ? await loadTalk(id) : null
+  if (talk) {
+    show(talk)
+    store.askRunning()
+    return
+  }
+  const draft = await store.readSetting('draft')
+  current.conversation.settings = { ...newSettings, ...draft }
+  settings.show(current.conversation.settings)
+  showThread()
+}
+
+let isReady = false
+$('#welcome').hidden = openId.read() !== null
+composer.focus()
+const ready = Promise.race([
+  restore().catch((error) => {
+    showStorageProblem(error)
+    showThread()
+  }),
+  new Promise((resolve) => setTimeout(resolve, READY_MS)),
+]).then(() => {
+  isReady = true
+})
+store
+  .open()
+  .then(async () => {
+    await list.refresh()
+    list.select(current.id)
+  })
+  .catch(() => {}) // `restore` reports it
+status
+  .then(({ needs_key }) => {
+    // The list of models counts against the rate limit of a key.
+    if (needs_key) $('#model').addEventListener('focus', settings.loadModels, { once: true })
+    else settings.loadModels()
+  })
+  .catch(() => {}) // the next request says that the proxy cannot be reached
+if (new URLSearchParams(location.search).has('request')) {
+  ready.then(() => {
+    startNew({ focus: false })
+    openRequest($('#prompt'), showNotice)
+  })
+}

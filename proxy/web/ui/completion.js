@@ -2,10 +2,15 @@
 
 import { ApiError, send } from './http.js'
 
+// After [DONE] the body is read to its end, because a browser lists a cancelled one as failed.
+const DRAIN_MS = 2000
+const DRAIN_CHARS = 64_000
+
 /** Parse the events of a stream up to [DONE]. Throws ApiError if the body ends before. */
 async function* readEvents(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
   let rest = ''
+  let isComplete = false
   try {
     while (true) {
       const { done, value = '' } = await reader.read()
@@ -14,7 +19,10 @@ async function* readEvents(response) {
       for (const line of lines) {
         if (!line.startsWith('data:')) continue
         const data = line.slice(5).trim()
-        if (data === '[DONE]') return
+        if (data === '[DONE]') {
+          isComplete = !done
+          return
+        }
         if (data) yield JSON.parse(data)
       }
       if (done)
@@ -23,7 +31,27 @@ async function* readEvents(response) {
         })
     }
   } finally {
-    reader.cancel().catch(() => {})
+    if (isComplete) drain(reader)
+    else reader.cancel().catch(() => {})
+  }
+}
+
+/** Read a body to its end, unless the server goes on sending or keeps it open. */
+async function drain(reader) {
+  const cancel = () => reader.cancel().catch(() => {})
+  const timer = setTimeout(cancel, DRAIN_MS)
+  let size = 0
+  try {
+    while (size <= DRAIN_CHARS) {
+      const { done, value } = await reader.read()
+      if (done) return
+      size += value.length
+    }
+    await cancel()
+  } catch {
+    // The answer is complete already.
+  } finally {
+    clearTimeout(timer)
   }
 }
 

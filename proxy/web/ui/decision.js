@@ -9,22 +9,22 @@ import { formatSecondLook } from './second-look.js'
 
 // `shadow` is the former name of `exploration`; stored requests may still have it.
 const REASONS = {
-  forced: 'requested by name',
+  forced: 'requested explicitly',
   context: 'too long for the local model’s context window',
   capability: 'needs a feature that the local model lacks',
   unhealthy: 'the other tier was unavailable',
   overload: 'the local tier was overloaded',
   loading: 'the local model was being loaded',
   budget: 'the cloud budget was used up or paced',
-  sticky: 'session affinity with its conversation',
+  sticky: 'stays with its conversation',
   router_unavailable: 'no score was available',
   fallback: 'the other tier failed first',
   escalated: 'a check or a second look rejected the local answer',
   out_of_domain: 'not readable for the router: another language, a short text or noise',
   housekeeping: 'housekeeping of a chat front end',
   rule: 'a routing rule selected it',
-  exploration: 'a random decision near the threshold',
-  shadow: 'exploration: a random decision near the threshold',
+  exploration: 'random exploration near the threshold',
+  shadow: 'random exploration near the threshold',
 }
 
 export const REASON_NAMES = ['score', ...Object.keys(REASONS)]

@@ -59,6 +59,21 @@ const ICONS = {
   stop: 'M7 7h10v10H7z',
   retry: 'M4 12a8 8 0 1 0 2.5-5.800M4 4v4.500h4.5',
   close: 'M6 6l12 12M18 6L6 18',
+  edit: 'M4 20h4L19 9l-4-4L4 16zM13 7l4 4',
+  delete: 'M5 7h14M9 7V4h6v3M7 7l1 13h8l1-13',
+  attach:
+    'M20 11l-8.500 8.500a5 5 0 0 1-7-7L13 4a3.300 3.300 0 0 1 4.700 4.700L9.500 17a1.700 1.700 0 0 1-2.400-2.400L14.500 7',
+  settings: 'M4 7h9M17 7h3M4 17h3M11 17h9M15 4.800v4.400M9 14.800v4.400',
+  menu: 'M4 6h16M4 12h16M4 18h16',
+  more: 'M5 12h.01M12 12h.01M19 12h.01',
+  previous: 'M14 6l-6 6 6 6',
+  next: 'M10 6l6 6-6 6',
+  end: 'M12 5v14M6 13l6 6 6-6',
+  plus: 'M12 5v14M5 12h14',
+  search: 'M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l4 4',
+  forward: 'M5 5l8 7-8 7zM17 5v14',
+  file: 'M6 3h8l4 4v14H6zM14 3v4h4',
+  help: 'M9 9a3 3 0 1 1 4.500 2.600c-1 .6-1.500 1.200-1.500 2.400M12 18h.01',
 }
 
 /** A decorative icon, hidden from assistive technology: its control needs a text or label. */

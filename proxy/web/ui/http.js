@@ -1,9 +1,12 @@
 // HTTP client of the proxy. Errors are thrown as ApiError with the fields of the error envelope.
 
 export class ApiError extends Error {
-  constructor(message, { status = 0, code = null, param = null, type = null } = {}) {
+  constructor(
+    message,
+    { status = 0, code = null, param = null, type = null, headers = null } = {},
+  ) {
     super(message)
-    Object.assign(this, { status, code, param, type })
+    Object.assign(this, { status, code, param, type, headers })
   }
 }
 
@@ -18,7 +21,8 @@ export async function readError(response) {
   }
   const detail = typeof error === 'string' ? error : error?.message
   const message = detail || text.slice(0, 500) || `HTTP ${response.status}`
-  return new ApiError(message, { status: response.status, ...(error?.message ? error : {}) })
+  const { status, headers } = response
+  return new ApiError(message, { status, ...(error?.message ? error : {}), headers })
 }
 
 /** Fetch a successful response. Throws ApiError; an expired session redirects to the login page. */

@@ -1,0 +1,419 @@
+// The list of conversations beside the chat: grouped by date, searched, renamed, exported, deleted.
+// On a narrow screen it is a drawer.
+
+import { downloadAll, downloadJson, downloadMarkdown, importFile } from './conversation-files.js'
+import { $, h, icon, replace } from './dom.js'
+import { MessageTree } from './message-tree.js'
+import { showNotice } from './notice.js'
+
+const PAGE = 100 // rows that are added at once
+const SEARCH_WAIT_MS = 60 // after a key
+const FORGET_MS = 120_000 // after the last use of the search
+const DAY_MS = 86_400_000
+
+const month = new Intl.DateTimeFormat('en', { month: 'long', year: 'numeric' })
+
+/** The heading of a conversation by the day of its last message. */
+function nameGroup(time, now = new Date()) {
+  const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate()).getTime()
+  if (time >= midnight) return 'Today'
+  if (time >= midnight - DAY_MS) return 'Yesterday'
+  if (time >= midnight - 7 * DAY_MS) return 'Previous 7 days'
+  if (time >= midnight - 30 * DAY_MS) return 'Previous 30 days'
+  return month.format(time)
+}
+
+/**
+ * Show the list.
+ *
+ * @param open opens a conversation
+ * @param changed called when a conversation was renamed or deleted here: (id, {title}), or (id, null)
+ * @returns refresh: reads the list again; update: shows a changed conversation; select: marks one;
+ *   focusSearch
+ */
+export function createConversationList({ store, open, startNew, changed }) {
+  const [panel, list, search, state] = [
+    '#history',
+    '#conversations',
+    '#search',
+    '#history-state',
+  ].map((selector) => $(selector))
+  const narrow = matchMedia('(max-width: 900px)')
+  let conversations = []
+  let shown = []
+  let selected = null
+  let rendered = 0
+  let searching = null // the AbortController of the running search
+  let isReady = false
+
+  // --- drawer ---
+
+  const layOut = () => {
+    if (panel.open) panel.close()
+    if (!narrow.matches) panel.show()
+  }
+  narrow.addEventListener('change', layOut)
+  if (!narrow.matches) panel.setAttribute('open', '') // without taking the focus
+  const closeDrawer = () => {
+    if (narrow.matches && panel.open) panel.close()
+  }
+  const openDrawer = () => {
+    if (narrow.matches && !panel.open) panel.showModal()
+  }
+  panel.addEventListener('click', (event) => {
+    if (event.target === panel) closeDrawer()
+  })
+  panel.addEventListener('cancel', (event) => {
+    if (!narrow.matches) event.preventDefault()
+  })
+  $('#open-history').addEventListener('click', openDrawer)
+  $('#close-history').addEventListener('click', closeDrawer)
+
+  // --- rows ---
+
+  function createRow(conversation, index) {
+    const { id, title } = conversation
+    const snippet = search.value.trim() ? h('span', { class: 'snippet dim small' }, ' ') : null
+    const name = h(
+      'button',
+      {
+        type: 'button',
+        class: 'open',
+        title,
+        'aria-current': id === selected ? 'true' : null,
+        on: {
+          click: () => {
+            closeDrawer()
+            open(id)
+          },
+        },
+      },
+      h('span', { class: 'title' }, title),
+      snippet,
+    )
+    const more = h(
+      'button',
+      {
+        type: 'button',
+        class: 'quiet more',
+        'aria-label': `Actions of ${title}`,
+        'aria-haspopup': 'true',
+        on: { click: () => openMenu(conversation, more, row) },
+      },
+      icon('more'),
+    )
+    const row = h(
+      'li',
+      {
+        class: 'conversation',
+        dataset: { id },
+        'aria-setsize': shown.length,
+        'aria-posinset': index + 1,
+      },
+      name,
+      more,
+    )
+    if (snippet) {
+      store.findSnippet(id, search.value).then(
+        (text) => replace(snippet, text || ' '),
+        () => {},
+      )
+    }
+    return row
+  }
+
+  const isSearching = () => search.value.trim() !== ''
+
+  function renderMore() {
+    const end = Math.min(rendered + PAGE, shown.length)
+    const rows = []
+    for (; rendered < end; rendered += 1) {
+      const conversation = shown[rendered]
+      const group = nameGroup(conversation.updatedAt)
+      if (!isSearching() && (!rendered || group !== nameGroup(shown[rendered - 1].updatedAt)))
+        rows.push(h('li', { class: 'group dim small' }, h('h3', {}, group)))
+      rows.push(createRow(conversation, rendered))
+    }
+    list.append(...rows)
+    observer.disconnect()
+    if (rendered < shown.length) observer.observe(list.lastElementChild)
+  }
+
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (entries.some(({ isIntersecting }) => isIntersecting)) renderMore()
+    },
+    { root: $('#history-scroll'), rootMargin: '600px' },
+  )
+
+  /** Show conversations from the first; as many rows as were shown, so that nothing jumps. */
+  function render(next, minimum = 0) {
+    if ($('.rename', list)) return // it ends with a refresh
+    const focused = list.contains(document.activeElement)
+      ? document.activeElement.closest('li').dataset.id
+      : null
+    shown = next
+    rendered = 0
+    replace(list)
+    do renderMore()
+    while (rendered < Math.min(minimum, shown.length))
+    if (focused) $(`[data-id="${CSS.escape(focused)}"] .open`, list)?.focus({ preventScroll: true })
+    describeState()
+  }
+
+  function describeState() {
+    const text = shown.length
+      ? ''
+      : isSearching()
+        ? 'No matching chats'
+        : isReady
+          ? 'Your chats appear here. They stay in this browser.'
+          : ''
+    replace(state, text)
+    replace(
+      $('#search-result'),
+      isSearching() ? `${shown.length} matching ${shown.length === 1 ? 'chat' : 'chats'}` : '',
+    )
+  }
+
+  const renderAll = () => render(conversations, rendered)
+
+  // --- search ---
+
+  async function runSearch() {
+    searching?.abort()
+    if (!isSearching()) {
+      render(conversations)
+      return
+    }
+    searching = new AbortController()
+    const { signal } = searching
+    const found = new Set()
+    let isFirst = true
+    try {
+      for await (const ids of store.search(search.value, conversations, signal)) {
+        for (const id of ids) found.add(id)
+        // The first rows as soon as they fill the panel, the others at the end.
+        if (isFirst && found.size >= PAGE) {
+          isFirst = false
+          render(conversations.filter(({ id }) => found.has(id)))
+        }
+      }
+    } catch (error) {
+      replace(state, error.message)
+      return
+    }
+    if (!signal.aborted) render(conversations.filter(({ id }) => found.has(id)))
+  }
+
+  let forgetting = null
+  search.addEventListener('focus', () => {
+    clearTimeout(forgetting)
+    store.prepareSearch(conversations).catch(() => {}) // the search itself reports the error
+  })
+  search.addEventListener('blur', () => {
+    forgetting = setTimeout(() => store.endSearch(), FORGET_MS)
+  })
+
+  let waiting = null
+  search.addEventListener('input', () => {
+    clearTimeout(waiting)
+    waiting = setTimeout(runSearch, SEARCH_WAIT_MS)
+  })
+  search.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && search.value) {
+      event.preventDefault()
+      event.stopPropagation()
+      search.value = ''
+      runSearch()
+    } else if (event.key === 'ArrowDown') {
+      event.preventDefault()
+      $('.open', list)?.focus()
+    }
+  })
+  list.addEventListener('keydown', (event) => {
+    if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp') return
+    const buttons = [...list.querySelectorAll('.open')]
+    const index = buttons.indexOf(document.activeElement)
+    if (index < 0) return
+    event.preventDefault()
+    const next = buttons[index + (event.key === 'ArrowDown' ? 1 : -1)]
+    if (next) next.focus()
+    else if (event.key === 'ArrowUp') search.focus()
+  })
+
+  // --- actions ---
+
+  const menu = $('#actions')
+
+  function openMenu(conversation, button, row) {
+    const act = (text, name, work) =>
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'quiet',
+          on: {
+            click: async () => {
+              menu.hidePopover()
+              try {
+                await work()
+              } catch (error) {
+                showNotice(error.message)
+              }
+            },
+          },
+        },
+        icon(name),
+        text,
+      )
+    const { id } = conversation
+    replace(
+      menu,
+      act('Rename', 'edit', () => rename(conversation, row)),
+      act('Export as Markdown', 'file', async () => {
+        const { conversation: stored, messages } = await store.load(id)
+        downloadMarkdown(stored, new MessageTree(messages, stored.leaf).path())
+      }),
+      act('Export as JSON', 'file', async () => downloadJson(await store.load(id))),
+      act('Delete', 'delete', () => remove(conversation)),
+    )
+    // A modal drawer makes everything outside of it inert.
+    ;(panel.open ? panel : document.body).append(menu)
+    menu.showPopover()
+    const { bottom, right, top } = button.getBoundingClientRect()
+    const { height, width } = menu.getBoundingClientRect()
+    const below = bottom + height + 8 <= innerHeight
+    menu.style.setProperty('top', `${below ? bottom + 2 : Math.max(8, top - height - 2)}px`)
+    menu.style.setProperty(
+      'left',
+      `${Math.max(8, Math.min(right - width, innerWidth - width - 8))}px`,
+    )
+    $('button', menu).focus()
+    menu.addEventListener(
+      'toggle',
+      ({ newState }) => {
+        if (newState === 'closed' && menu.contains(document.activeElement)) button.focus()
+      },
+      { once: true },
+    )
+  }
+
+  function rename({ id, title }, row) {
+    const field = h('input', { 'aria-label': 'New title', maxlength: 200, value: title })
+    const form = h('form', { class: 'rename' }, field)
+    let isFinished = false // removing a focused field is a blur, too
+    const finish = async (isKept) => {
+      if (isFinished) return
+      isFinished = true
+      const next = field.value.trim()
+      form.remove()
+      if (isKept && next && next !== title) {
+        await store.save(id, { title: next })
+        changed(id, { title: next })
+      }
+      await refresh()
+      $(`[data-id="${CSS.escape(id)}"] .open`, list)?.focus()
+    }
+    const save = () => finish(true).catch((error) => showNotice(error.message))
+    form.addEventListener('submit', (event) => {
+      event.preventDefault()
+      save()
+    })
+    field.addEventListener('keydown', (event) => {
+      if (event.key !== 'Escape') return
+      event.preventDefault()
+      event.stopPropagation()
+      finish(false)
+    })
+    field.addEventListener('blur', save)
+    replace(row, form)
+    field.select()
+    field.focus()
+  }
+
+  async function remove({ id, title }) {
+    const removed = await store.remove(id)
+    changed(id, null)
+    await refresh()
+    search.focus({ preventScroll: true })
+    showNotice(`Deleted: ${title}`, {
+      action: 'Undo',
+      run: async () => {
+        await store.restore(removed)
+        await refresh()
+      },
+    })
+  }
+
+  $('#new').addEventListener('click', () => {
+    closeDrawer()
+    startNew()
+  })
+  $('#export').addEventListener('click', async () => {
+    try {
+      if (conversations.length) await downloadAll(store)
+      else showNotice('There are no chats to export.')
+    } catch (error) {
+      showNotice(error.message)
+    }
+  })
+  $('#import').addEventListener('click', () => $('#import-file').click())
+  $('#import-file').addEventListener('change', async ({ target }) => {
+    const [file] = target.files
+    target.value = ''
+    if (!file) return
+    try {
+      const { added, present, skipped } = await importFile(store, file)
+      const parts = [
+        `${added} ${added === 1 ? 'chat' : 'chats'} imported`,
+        present && `${present} already here`,
+        skipped && `${skipped} unreadable`,
+      ]
+      showNotice(`${parts.filter(Boolean).join(', ')}.`)
+    } catch (error) {
+      showNotice(error.message)
+    }
+    await refresh()
+  })
+
+  // --- interface ---
+
+  async function refresh() {
+    if (!isReady) {
+      conversations = await store.list(PAGE) // what is in sight, before the others are read
+      isReady = true
+      renderAll()
+      if (conversations.length < PAGE) return
+    }
+    conversations = await store.list()
+    if (isSearching()) await runSearch()
+    else renderAll()
+  }
+
+  /** Show what has changed of one conversation; null removes it. */
+  function update(id, conversation) {
+    conversations = conversations.filter((item) => item.id !== id)
+    if (conversation) {
+      const { updatedAt } = conversation
+      const index = conversations.findIndex((item) => item.updatedAt <= updatedAt)
+      conversations.splice(index < 0 ? conversations.length : index, 0, conversation)
+    }
+    if (!isSearching()) renderAll()
+  }
+
+  function select(id) {
+    selected = id
+    for (const button of list.querySelectorAll('[aria-current]'))
+      button.removeAttribute('aria-current')
+    if (id) $(`[data-id="${CSS.escape(id)}"] .open`, list)?.setAttribute('aria-current', 'true')
+  }
+
+  function focusSearch() {
+    openDrawer()
+    search.focus()
+    search.select()
+  }
+
+  return { refresh, update, select, focusSearch }
+}
