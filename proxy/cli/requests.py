@@ -39,8 +39,9 @@ def stats(
     """Show requests, costs, latencies and answer quality.
 
     A period starts at the full hour (UTC) at or before --since; the output shows it. Judged quality
-    starts at the exact time. "failed" counts every request without an answer, also mistakes of
-    clients that were refused (400, 404, 429).
+    starts at the exact time. "failed" counts requests that an upstream, a timeout or the proxy
+    failed, as a share of these and the answered ones. "refused" counts mistakes of clients and
+    limits (400, 404, 429).
 
     From 500 scored requests on, the drift of the last day (or week) is shown as well. With a shadow
     router, its decisions are compared with the live ones.

@@ -242,7 +242,8 @@ def _headline(total: Totals, since: float) -> RenderableType:
     share = total.saved_usd / total.cloud_cost_usd if total.cloud_cost_usd else 0.0
     rows = {
         "requests": f"{total.requests:,}" + (f" since {_when(since)}" if since else ""),
-        "failed": f"{total.failed:,} ({_percent(total.failed, total.requests)})",
+        "failed": f"{total.failed:,} ({_percent(total.failed, total.answered + total.failed)})",
+        "refused": f"{total.refused:,}",
         "spent": _usd(total.cost_usd),
         "saved": f"{_usd(total.saved_usd)}, {share:.0%} of the all-cloud cost",
         "tokens": f"{total.input_tokens:,} in ({total.cached_input_tokens:,} cached), "

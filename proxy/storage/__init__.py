@@ -19,6 +19,8 @@ from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
 from proxy.storage.queries import (
+    DETAIL_FILTERS,
+    TOTALS_FILTERS,
     Dimension,
     Group,
     HourlySpend,
@@ -27,16 +29,28 @@ from proxy.storage.queries import (
     RequestQueries,
     Totals,
     start_of_day,
+    start_of_hour,
 )
 from proxy.storage.read_only import Queries
-from proxy.storage.request_log import RequestLog, RequestPage, parse_turns
+from proxy.storage.request_log import (
+    SEARCH_LIMIT,
+    SORTS,
+    RequestLog,
+    RequestPage,
+    Sort,
+    parse_turns,
+)
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 from proxy.storage.writer import Store, retry_until_written
 
 __all__ = [
+    "DETAIL_FILTERS",
     "FAILURES",
     "MINUTE_SECONDS",
     "NEWEST",
+    "SEARCH_LIMIT",
+    "SORTS",
+    "TOTALS_FILTERS",
     "Dimension",
     "Group",
     "HourlySpend",
@@ -49,6 +63,7 @@ __all__ = [
     "RequestPage",
     "RequestQueries",
     "SharedLimits",
+    "Sort",
     "Store",
     "StoreUnavailable",
     "StoredResponse",
@@ -63,6 +78,7 @@ __all__ = [
     "redacted_url",
     "retry_until_written",
     "start_of_day",
+    "start_of_hour",
     "storable",
     "tables",
 ]

@@ -546,7 +546,7 @@ def test_stats(db_config: Path, records: list[CallRecord]) -> None:
     text = " ".join(run("stats", "--config", db_config).output.split())
     for words in (
         "requests 4",
-        "failed 1 (25.0%)",
+        "failed 0 (0.0%) refused 1 spent",
         "spent $0.7500",
         "forced 3 75.0% $0.7500 $0.00",
     ):

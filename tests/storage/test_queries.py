@@ -87,7 +87,13 @@ def totals_of(rows: list[Row]) -> Totals:
 
     return Totals(
         requests=len(rows),
-        failed=sum(row["ending"] not in ("ok", "client_gone") for row in rows),
+        answered=sum(row["ending"] == "ok" for row in rows),
+        answered_locally=sum((row["ending"], row["target"]) == ("ok", "local") for row in rows),
+        failed=sum(
+            row["ending"] in ("upstream_error", "timeout", "internal_error") for row in rows
+        ),
+        refused=sum(row["ending"] == "rejected" for row in rows),
+        cancelled=sum(row["ending"] in ("client_gone", "stopped") for row in rows),
         streamed=sum(bool(row["streamed"]) for row in rows),
         fallbacks=sum(row["fallback_from"] is not None for row in rows),
         estimated=sum(row["usage_source"] == "estimated" for row in rows),

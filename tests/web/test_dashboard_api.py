@@ -15,7 +15,8 @@ from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.queries import WeightedPair
 from proxy.record import Reason, SecondLookResult, Target
 from proxy.storage.queries import MeritBucket
-from proxy.web.dashboard_api import SPANS, THRESHOLDS, TimedCache, pareto
+from proxy.web.dashboard_api import THRESHOLDS, TimedCache, pareto
+from proxy.web.dashboard_query import SPANS
 from router_model.evidence import Evidence
 from router_model.manifest import Manifest
 from stored import connected, fill, finished
