@@ -205,13 +205,17 @@ lock-apps: $(VENV)/.dev $(APPS)/node/.installed  ## Release: update the versions
 UI_VENDOR := proxy/web/ui/vendor
 MARKED := 18.2.1
 DOMPURIFY := 3.4.18
+PLOTLY := 4.1.1
 
-vendor:  ## Release: update the two libraries of the pages from npm
+vendor:  ## Release: update the libraries of the pages from npm
 	rm -rf build/vendor && mkdir -p build/vendor
-	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY)
+	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY) \
+		plotly.js-basic-dist-min@$(PLOTLY)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	cp build/vendor/plotly.js-basic-dist-min-$(PLOTLY)/plotly-basic.min.js $(UI_VENDOR)/plotly.js
+	cp build/vendor/plotly.js-basic-dist-min-$(PLOTLY)/LICENSE $(UI_VENDOR)/plotly.LICENSE
 	cp build/vendor/marked-$(MARKED)/LICENSE $(UI_VENDOR)/marked.LICENSE
 	cp build/vendor/dompurify-$(DOMPURIFY)/LICENSE $(UI_VENDOR)/purify.LICENSE
 	rm -rf build/vendor

@@ -33,7 +33,7 @@ from proxy.storage.queries import (
 )
 from proxy.storage.read_only import Queries
 from proxy.storage.request_log import (
-    SEARCH_LIMIT,
+    FIGURE_ROWS,
     SORTS,
     RequestLog,
     RequestPage,
@@ -46,9 +46,9 @@ from proxy.storage.writer import Store, retry_until_written
 __all__ = [
     "DETAIL_FILTERS",
     "FAILURES",
+    "FIGURE_ROWS",
     "MINUTE_SECONDS",
     "NEWEST",
-    "SEARCH_LIMIT",
     "SORTS",
     "TOTALS_FILTERS",
     "Dimension",

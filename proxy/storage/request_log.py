@@ -24,10 +24,11 @@ LIST_COLUMNS: Final = (
     "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
     "merit", "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
     "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from",
-    "second_look", "verified_merit", "prompt",
+    "second_look", "verified_merit", "error", "prompt",
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long.
 SEARCH_LIMIT: Final = 50_000
+FIGURE_ROWS: Final = 20_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
 
@@ -43,7 +44,7 @@ class RequestPage(NamedTuple):
     """A page of requests, newest first unless sorted otherwise.
 
     Attributes:
-        rows: with the columns of `LIST_COLUMNS`. `prompt` is an excerpt.
+        rows: with the columns of `LIST_COLUMNS`. `prompt` and `error` are excerpts.
         more: the cursor of the next page, for `before`; None on the last page.
         searched: the number of rows that a filtered or sorted search has read; None if it has read
             all.
@@ -123,6 +124,7 @@ class RequestLog(Queries):
         for row in rows:
             row["streamed"] = bool(row["streamed"])
             row["prompt"] = _excerpt(row["prompt"])
+            row["error"] = row["error"] and _shorten(row["error"])
         return RequestPage(rows, last, searched)
 
     def exceeds(self, since: float, *, until: float | None, number: int) -> bool:
@@ -138,7 +140,7 @@ class RequestLog(Queries):
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
         seconds: int = HOUR_SECONDS,
-        search_limit: int = SEARCH_LIMIT,
+        search_limit: int = FIGURE_ROWS,
     ) -> RowFigures:
         """Totals and distributions of the requests that `newest` would list.
 
@@ -276,4 +278,8 @@ def _excerpt(prompt: str | None) -> str | None:
     if not turns:
         return None
     text = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1])
+    return _shorten(text)
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"

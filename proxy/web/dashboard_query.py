@@ -14,7 +14,7 @@ from proxy.errors import InvalidRequest
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Ending, Reason, SecondLookResult
 from proxy.storage import (
     DETAIL_FILTERS,
-    SEARCH_LIMIT,
+    FIGURE_ROWS,
     SORTS,
     TOTALS_FILTERS,
     RequestLog,
@@ -137,7 +137,7 @@ def find_sources(
     seconds = period.seconds
     is_short = seconds is not None and seconds <= EXACT_SECONDS
     if not has_totals or (
-        is_short and not log.exceeds(period.since, until=period.until, number=SEARCH_LIMIT)
+        is_short and not log.exceeds(period.since, until=period.until, number=FIGURE_ROWS)
     ):
         rows = read_rows()
         return rows, rows

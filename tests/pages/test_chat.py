@@ -84,7 +84,7 @@ async def test_answer_shows_its_cost_and_saving(
     await expect(hard).to_contain_text("cost $0.000009")
     await expect(easy).to_contain_text("first token")
     await expect(page.locator("#tally")).to_have_text(
-        "answers 2cost $0.000009saved $0.000009 (50 %)"
+        "answers 2cost $0.000009saved $0.000009 (50%)"
     )
 
 
@@ -262,8 +262,8 @@ async def test_thumb_rates_the_request(proxy: LiveProxy, show: Show, local: Fake
         ("Auto", None, "auto", None),
         ("Local", None, "local", None),
         ("Cloud", None, "cloud", None),
-        ("Cost", "45", "auto:cost=0.45", "at most 45 % of the all-cloud cost"),
-        ("Quality", "80", "auto:quality=0.8", "recover at least 80 % of the quality gap"),
+        ("Cost", "45", "auto:cost=0.45", "at most 45% of the all-cloud cost"),
+        ("Quality", "80", "auto:quality=0.8", "recover at least 80% of the quality gap"),
     ],
 )
 async def test_routing_mode_selects_the_model(

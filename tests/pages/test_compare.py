@@ -61,7 +61,7 @@ async def test_both_tiers_answer_concurrently(
     assert {(row["target"], row["reason"]) for row in rows} == {
         ("local", "forced"), ("cloud", "forced"),
     }  # fmt: skip
-    await expect(page.locator("#decision")).to_contain_text("costs $0.000009 less (100 %")
+    await expect(page.locator("#decision")).to_contain_text("costs $0.000009 less (100%")
 
 
 @pytest.mark.parametrize(("text", "chosen", "score"), [(EASY, "local", 0.9), (HARD, "cloud", 0.1)])

@@ -116,7 +116,7 @@ async def test_busy_hour_is_counted_by_full_hours(
     filled: LiveProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows than are read for one page: the rollups are exact, if a little wider."""
-    monkeypatch.setattr("proxy.web.dashboard_query.SEARCH_LIMIT", 5)
+    monkeypatch.setattr("proxy.web.dashboard_query.FIGURE_ROWS", 5)
     assert (await get(filled, "/api/stats", since="1h"))["basis"]["totals"] == "hours"
 
 

@@ -12,7 +12,7 @@ let library = null
 function load() {
   library ??= new Promise((resolve, reject) => {
     const script = document.createElement('script')
-    script.src = '/ui/plotly.min.js'
+    script.src = '/ui/vendor/plotly.js'
     script.onload = () => resolve(window.Plotly)
     script.onerror = () => {
       library = null

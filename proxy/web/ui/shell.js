@@ -13,7 +13,6 @@ status.then(
     const model = current.router_model ? `router ${current.router_model}` : 'no router model'
     replace($('#about'), `${current.version} · ${model}`)
     $('#logout').hidden = !current.needs_key
-    for (const link of document.querySelectorAll('[data-admin]')) link.hidden = !current.is_admin
   },
   () => replace($('#about'), 'unreachable'),
 )
