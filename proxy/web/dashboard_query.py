@@ -158,8 +158,6 @@ def read_period(query: Mapping[str, str], *, default: str = "24h") -> Period:
         period = Period(None, _time(text, "since"), until)
     if until is not None:
         period = period._replace(name=None)
-        if until <= period.since:
-            raise InvalidRequest("'until' must be later than 'since'.", param="until")
     return period
 
 

@@ -13,6 +13,7 @@ import msgspec
 from proxy import __version__
 from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
+from proxy.storage import SORTS
 from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
@@ -213,6 +214,8 @@ def document() -> bytes:
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
+        if path.endswith(".csv"):
+            operation["responses"]["200"]["content"] = {"text/csv": {"schema": {"type": "string"}}}
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -318,8 +321,10 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
     "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
     "/api/pareto": ("get", "Get cost and quality of each threshold.", None),
+    "/api/headline": ("get", "Get what was saved this month, and its projection.", None),
     "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
-    "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
+    "/api/requests": ("get", "List requests with filters, search and an order.", None),
+    "/api/requests.csv": ("get", "Get the filtered list as CSV, at most 100,000 rows.", None),
     "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
     "/api/experiments": (
         "get", "List the training and evaluation steps with cost, state and headline.", None
@@ -346,23 +351,41 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}": ("get", "Get the state and the log of a job.", None),
     "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
-_SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
+_SECONDS: Final = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?$"}
+_PERIOD: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    (
+        "since",
+        {
+            "anyOf": [{"enum": ["1h", "24h", "7d", "30d", "all"]}, _SECONDS],
+            "description": "A range up to now, UNIX seconds, or a time in ISO 8601.",
+        },
+    ),
+    ("until", {**_SECONDS, "description": "UNIX seconds, or a time in ISO 8601; exclusive."}),
+)
+_FILTERS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("search", {"type": "string", "description": "Text of a prompt, or the beginning of an id."}),
+    ("target", {"enum": [*Target, "none"]}),
+    ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
+    ("ending", {"enum": [*Ending]}),
+    ("category", {"enum": [*CATEGORIES, "none"]}),
+    ("second_look", {"enum": [*SecondLookResult, "none"]}),
+    ("model", {"type": "string"}),
+    ("key", {"type": "string"}),
+)
+_ORDER: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("sort", {"enum": [*SORTS]}),
+    ("order", {"enum": ["desc", "asc"]}),
+)
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
-    **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto"), (_SINCE,)),
+    **dict.fromkeys(("/api/quality", "/api/pareto"), _PERIOD),
+    "/api/stats": (*_PERIOD, *_FILTERS),
+    "/api/requests.csv": (*_PERIOD, *_FILTERS, *_ORDER),
     "/api/requests": (
-        _SINCE,
+        *_PERIOD,
+        *_FILTERS,
+        *_ORDER,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
         ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
-        (
-            "search",
-            {"type": "string", "description": "Text of a prompt, or the beginning of an id."},
-        ),
-        ("target", {"enum": [*Target, "none"]}),
-        ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
-        ("ending", {"enum": [*Ending]}),
-        ("category", {"enum": [*CATEGORIES, "none"]}),
-        ("second_look", {"enum": [*SecondLookResult, "none"]}),
-        ("model", {"type": "string"}),
     ),
     "/api/jobs": (
         ("step", {"type": "string"}),

@@ -110,6 +110,8 @@ async def test_short_custom_period_is_exact_and_a_long_one_has_full_hours(
     long = await get(filled, "/api/stats", since=iso, until=now - 9 * 86_400)
     assert (long["basis"]["totals"], long["total"]["requests"]) == ("hours", 1)
     assert long["step"] == "hour"
+    empty = await get(filled, "/api/stats", since=now, until=now - 60)
+    assert (empty["total"]["requests"], empty["series"]) == (0, [])
 
 
 async def test_busy_hour_is_counted_by_full_hours(
@@ -159,7 +161,7 @@ async def test_oldest_first_by_time(filled: LiveProxy, records: list[CallRecord]
 @pytest.mark.parametrize(
     ("path", "name", "value"),
     [
-        *((path, "until", value) for path in FIGURES for value in ("24h", "-5", "tomorrow", "5")),
+        *((path, "until", value) for path in FIGURES for value in ("24h", "-5", "tomorrow")),
         *((path, "since", value) for path in FIGURES for value in ("2026-13-01", "1e9", "0x10")),
         *((path, "sort", "prompt") for path in LIST_PATHS),
         *((path, "order", "up") for path in LIST_PATHS),
