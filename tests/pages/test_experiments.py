@@ -336,7 +336,11 @@ async def test_missing_extra_shows_the_install_command(proxy: LiveProxy, show: S
     assert await page.evaluate("navigator.clipboard.readText()") == INSTALL_COMMAND
     for name in ("train", "ablation", "baselines"):
         await expect(step(page, name).get_by_role("button", name="Run")).to_be_disabled()
-        await expect_text(step(page, name), "The train extra is not installed")
+        await expect_text(step(page, name), "needs the train extra")
+    # One notice says it for all steps, and what can be done without it.
+    await expect(page.get_by_text("The train extra is not installed")).to_have_count(0)
+    await expect_text(page.locator("#extra"), "Results can be read")
+    await expect_text(page.locator("#found-train"), "Validation of the serving model")
     await expect_text(
         page.locator("#found-baselines"), "TF-IDF + LR"
     )  # results are shown without the extra

@@ -9,7 +9,8 @@ const STYLE_IDS = [
 
 let library = null
 
-function load() {
+/** Load the library, which takes a while, before the first chart. */
+export function load() {
   library ??= new Promise((resolve, reject) => {
     const script = document.createElement('script')
     script.src = '/ui/vendor/plotly.js'

@@ -1,6 +1,6 @@
 // Dashboard page: traffic, cost, quality and latency of a time range, and the effect of a threshold.
 
-import { drawChart } from './charts.js'
+import { drawChart, load as loadCharts } from './charts.js'
 import { CHARTS, describeChart, findPoint } from './dashboard-charts.js'
 import {
   showCategories,
@@ -159,7 +159,8 @@ const updateCategories = () =>
 // --- charts ---
 
 function draw(name) {
-  if (!state.isDrawing) return
+  // A hidden chart has no size.
+  if (!state.isDrawing || $('#content').hidden) return
   const label = describeChart(name, state)
   if (label) $(`#${name}`).setAttribute('aria-label', label)
   if (charts[name]) charts[name].update()
@@ -252,6 +253,7 @@ async function refresh({ reset = false } = {}) {
 
 function drawAll() {
   state.isDrawing = true
+  if ($('#content').hidden) loadCharts()
   if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
   if (state.pareto) draw('curve')
 }
@@ -269,6 +271,7 @@ function showStats() {
   updateCategories()
   showDrift(drift)
   showSteps(state.stats)
+  if (state.pareto) draw('curve')
   for (const name of ['traffic', 'money', 'scores']) draw(name)
 }
 
