@@ -79,7 +79,8 @@ function buildFigure({ data, layout = {}, config = {} }, colours) {
       plot_bgcolor: 'transparent',
       font: { color: colours.dim, family: 'system-ui, sans-serif', size: 12 },
       margin: { l: 8, r: 8, t: 28, b: 8 },
-      legend: { orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom' },
+      // In the order of the traces, which is that of stacked bars from below.
+      legend: { orientation: 'h', traceorder: 'normal', x: 0, y: 1.02, yanchor: 'bottom' },
       hovermode: 'x unified',
       hoverlabel: {
         bgcolor: colours.surface,

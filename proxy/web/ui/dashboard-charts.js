@@ -38,12 +38,6 @@ const makeBars = (stats, { size, times }, colours, { name, key, target, colour, 
   ...style,
 })
 
-// The legend of horizontal order reads like the stack from below.
-const STACKED = {
-  barmode: 'stack',
-  legend: { orientation: 'h', traceorder: 'normal', x: 0, y: 1.02, yanchor: 'bottom' },
-}
-
 function drawTraffic({ stats }, colours) {
   const steps = listSteps(stats)
   const make = (target, name, colour) =>
@@ -52,7 +46,7 @@ function drawTraffic({ stats }, colours) {
   const rejected = make('', 'no tier', colours.dim)
   return {
     data: rejected.y.some(Boolean) ? [...answered, rejected] : answered,
-    layout: { ...STACKED, yaxis: { rangemode: 'tozero' } },
+    layout: { barmode: 'stack', yaxis: { rangemode: 'tozero' } },
   }
 }
 
@@ -73,7 +67,7 @@ function drawCost({ stats }, colours) {
         hovertemplate: '$%{y:.4f} saved<extra></extra>',
       }),
     ],
-    layout: { ...STACKED, barmode: 'relative', yaxis: { rangemode: 'tozero', tickprefix: '$' } },
+    layout: { barmode: 'relative', yaxis: { rangemode: 'tozero', tickprefix: '$' } },
   }
 }
 
