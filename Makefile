@@ -214,16 +214,20 @@ DOMPURIFY := 3.4.18
 TEMML := 0.13.5
 HIGHLIGHT := 11.12.0
 IDB := 8.0.4
+PLOTLY := 4.1.1
 # Languages that highlight.js does not count among the common ones.
 LANGUAGES := dockerfile http julia latex nginx powershell scala
 
 vendor:  ## Release: update the libraries of the pages from npm
 	rm -rf build/vendor && mkdir -p build/vendor $(UI_VENDOR)/languages
 	cd build/vendor && npm pack --silent marked@$(MARKED) dompurify@$(DOMPURIFY) temml@$(TEMML) \
-		@highlightjs/cdn-assets@$(HIGHLIGHT) idb@$(IDB)
+		@highlightjs/cdn-assets@$(HIGHLIGHT) idb@$(IDB) \
+		plotly.js-basic-dist-min@$(PLOTLY)
 	cd build/vendor && for name in *.tgz; do tar xzf $$name && mv package $${name%.tgz} || exit 1; done
 	grep -v '^//# sourceMappingURL' build/vendor/marked-$(MARKED)/lib/marked.esm.js > $(UI_VENDOR)/marked.js
 	grep -v '^//# sourceMappingURL' build/vendor/dompurify-$(DOMPURIFY)/dist/purify.es.mjs > $(UI_VENDOR)/purify.js
+	cp build/vendor/plotly.js-basic-dist-min-$(PLOTLY)/plotly-basic.min.js $(UI_VENDOR)/plotly.js
+	cp build/vendor/plotly.js-basic-dist-min-$(PLOTLY)/LICENSE $(UI_VENDOR)/plotly.LICENSE
 	{ echo '// idb $(IDB) '; cat build/vendor/idb-$(IDB)/build/index.js; } > $(UI_VENDOR)/idb.js
 	cp build/vendor/idb-$(IDB)/LICENSE $(UI_VENDOR)/idb.LICENSE
 	{ echo "/*! Temml $(TEMML) | MIT | https://temml.org */"; \

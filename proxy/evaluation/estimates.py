@@ -118,10 +118,12 @@ class Quality(NamedTuple):
         mean_scores: by tier, the mean score of the answers that clients got.
         local_as_good: the share of compared requests where the judge prefers the local answer or
             finds a tie.
+        relative: the mean score of the clients' answers as a share of the mean score of the cloud's
+            answers to the same requests.
         saved: the savings at equal quality as a share of the all-cloud bill (see `saved`); None
             like `recovered`.
-        counted: the sample sizes: `pairs` (recovered), `priced` (saved), `local` and `cloud`
-            (answers that clients got) and `compared`.
+        counted: the sample sizes: `pairs` (recovered and relative), `priced` (saved), `local` and
+            `cloud` (answers that clients got) and `compared`.
     """
 
     scores: Mapping[str, tuple[Sequence[int], float]] = {}
@@ -129,6 +131,7 @@ class Quality(NamedTuple):
     good_local: Interval | None = None
     mean_scores: Mapping[str, Interval] = {}
     local_as_good: Interval | None = None
+    relative: Interval | None = None
     saved: Interval | None = None
     counted: Mapping[str, SampleSize] = {}
 
@@ -157,6 +160,7 @@ def estimate_quality(
         share([row._replace(value=float(row.value >= OK_SCORE)) for row in local]),
         {tier: estimate for tier, estimate in means.items() if estimate is not None},
         share(compared, least=MIN_PAIRS),
+        relative(pairs),
         saved(priced),
         {
             "pairs": SampleSize.of(pairs),
@@ -175,6 +179,18 @@ def recovered(pairs: Sequence[JudgedPair]) -> Recovered | None:
     sums = _sums(pairs, _gain_and_gap(pairs))
     ratio = _ratio(sums[:, 0], sums[:, 1])
     return Recovered(*ratio) if ratio else None
+
+
+def relative(pairs: Sequence[JudgedPair]) -> Interval | None:
+    """The mean score of the clients' answers as a share of that of the cloud's answers."""
+    if SampleSize.of(pairs).shortage(MIN_PAIRS):
+        return None
+    scores = [
+        (pair.cloud_score if pair.went_to_cloud else pair.local_score, pair.cloud_score)
+        for pair in pairs
+    ]
+    sums = _sums(pairs, np.array(scores))
+    return _ratio(sums[:, 0], sums[:, 1])
 
 
 def saved(pairs: Sequence[JudgedPair]) -> Interval | None:

@@ -19,6 +19,7 @@ from router_model.evidence import Evidence
 # By name: title, key in `Quality.counted`, and minimum sample size.
 ESTIMATES: Final = {
     "recovered": ("share of the quality gap recovered", "pairs", MIN_PAIRS),
+    "relative": ("score of the answers, of the cloud's score", "pairs", MIN_PAIRS),
     "saved": ("saved at equal quality, of an all-cloud bill", "priced", MIN_PAIRS),
     "good_local": ("share of local answers that are good", "local", MIN_ANSWERS),
     "local_as_good": ("share of pairs with the local answer as good", "compared", MIN_PAIRS),
@@ -39,6 +40,7 @@ def plain_estimates(quality: Quality) -> dict[str, dict[str, Any]]:
     """The quality estimates by name. `missing` says why an estimate has no value."""
     known = {
         "recovered": quality.recovered,
+        "relative": quality.relative,
         "saved": quality.saved,
         "good_local": quality.good_local,
         "local_as_good": quality.local_as_good,

@@ -115,22 +115,22 @@ class ShadowComparison(NamedTuple):
 class QualityQueries(Queries):
     """The queries of one database."""
 
-    def quality(self, since: float = 0.0) -> Quality:
-        """Quality estimates from the judgements since `since` (UNIX seconds)."""
+    def quality(self, since: float = 0.0, *, until: float | None = None) -> Quality:
+        """Quality estimates from the judgements of a period (UNIX seconds, without `until`)."""
         bucket = peewee.fn.ROUND(Judgement.score + 0.4999)  # up; many SQLite builds lack ceil
         scores = (
             Judgement.select(
                 Judgement.target, bucket.alias("bucket"), peewee.fn.COUNT(Judgement.score),
                 peewee.fn.SUM(Judgement.score),
             )
-            .where(Judgement.created_at >= since)
+            .where(_within(Judgement.created_at, since, until))
             .group_by(Judgement.target, peewee.SQL("bucket"))
         )  # fmt: skip
         with self._reading() as database:
             rows = list(scores.tuples().execute(database))
-            pairs = list(self._pairs(since).tuples().execute(database)) if rows else []
-            answers = list(self._answers(since).tuples().execute(database)) if rows else []
-            compared = list(self._compared(since).tuples().execute(database))
+            pairs = list(self._pairs(since, until).tuples().execute(database)) if rows else []
+            answers = list(self._answers(since, until).tuples().execute(database)) if rows else []
+            compared = list(self._compared(since, until).tuples().execute(database))
         by_tier: dict[str, tuple[list[int], float]] = {}
         for target, bucket, number, total in rows:
             counts, before = by_tier.get(target, ([0] * len(GRADES), 0.0))
@@ -152,7 +152,9 @@ class QualityQueries(Queries):
             ],
         )
 
-    def grades_by_category(self, since: float = 0.0) -> list[CategoryScore]:
+    def grades_by_category(
+        self, since: float = 0.0, *, until: float | None = None
+    ) -> list[CategoryScore]:
         """Mean judge scores by category and tier, including answers that no client got."""
         weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
         query = (
@@ -162,7 +164,7 @@ class QualityQueries(Queries):
             )
             .join(Request, on=Judgement.request_id == Request.id)
             .join(Sample, peewee.JOIN.LEFT_OUTER, on=Sample.request_id == Judgement.request_id)
-            .where(Judgement.created_at >= since)
+            .where(_within(Judgement.created_at, since, until))
             .group_by(Request.category, Judgement.target)
             .order_by(Request.category, Judgement.target)
         )  # fmt: skip
@@ -171,9 +173,11 @@ class QualityQueries(Queries):
             for category, target, number, score in self._rows(query)
         ]
 
-    def weighted_pairs(self, since: float = 0.0) -> list[WeightedPair]:
-        """The newest judged pairs since `since`, at most `_MAX_JUDGED`."""
-        both = self._both(since)
+    def weighted_pairs(
+        self, since: float = 0.0, *, until: float | None = None
+    ) -> list[WeightedPair]:
+        """The newest judged pairs of a period, at most `_MAX_JUDGED`."""
+        both = self._both(since, until)
         query = _routed(
             both, Request.merit, both.c.local, both.c.cloud, Sample.propensity,
             Request.cloud_cost_usd,
@@ -321,17 +325,17 @@ class QualityQueries(Queries):
         with self._reading() as database:
             return list(query.tuples().execute(database))
 
-    def _pairs(self, since: float) -> Any:
+    def _pairs(self, since: float, until: float | None) -> Any:
         """Columns of `JudgedPair` for the newest routed requests with scores for both answers."""
-        both = self._both(since)
+        both = self._both(since, until)
         return _routed(
             both, both.c.local, both.c.cloud, Request.target, Sample.propensity,
             Request.session_id, Request.cost_usd, Request.cloud_cost_usd,
         )  # fmt: skip
 
-    def _both(self, since: float) -> Any:
+    def _both(self, since: float, until: float | None) -> Any:
         """The newest requests with judge scores for both answers: their mean scores."""
-        return _newest(self._mean_scores(Judgement.created_at >= since), Judgement)
+        return _newest(self._mean_scores(_within(Judgement.created_at, since, until)), Judgement)
 
     def _mean_scores(self, condition: Any) -> Any:
         """The mean scores by request, of requests with judge scores for both answers."""
@@ -350,14 +354,14 @@ class QualityQueries(Queries):
             .having(peewee.fn.COUNT(peewee.fn.DISTINCT(Judgement.target)) == 2)
         )
 
-    def _answers(self, since: float) -> Any:
+    def _answers(self, since: float, until: float | None) -> Any:
         """The scores of the newest judged answers that clients got, for routed requests."""
         judged = (
             Judgement.select(
                 Judgement.request_id, Judgement.target,
                 peewee.fn.AVG(Judgement.score).alias("score"),
             )
-            .where(Judgement.created_at >= since)
+            .where(_within(Judgement.created_at, since, until))
             .group_by(Judgement.request_id, Judgement.target)
         )  # fmt: skip
         judged = _newest(judged, Judgement)
@@ -365,16 +369,21 @@ class QualityQueries(Queries):
             judged, Request.target, judged.c.score, Sample.propensity, Request.session_id
         ).where(Request.target == judged.c.target)
 
-    def _compared(self, since: float) -> Any:
+    def _compared(self, since: float, until: float | None) -> Any:
         """The newest routed requests whose answers a judge compared."""
         is_as_good = peewee.Case(None, ((Preference.verdict.in_(("local", "tie")), 1.0),), 0.0)
         judged = (
             Preference.select(Preference.request_id, peewee.fn.AVG(is_as_good).alias("as_good"))
-            .where(Preference.created_at >= since)
+            .where(_within(Preference.created_at, since, until))
             .group_by(Preference.request_id)
         )
         judged = _newest(judged, Preference)
         return _routed(judged, judged.c.as_good, Sample.propensity, Request.session_id)
+
+
+def _within(time: Any, since: float, until: float | None) -> Any:
+    condition = time >= since
+    return condition if until is None else condition & (time < until)
 
 
 def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:

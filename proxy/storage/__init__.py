@@ -22,6 +22,8 @@ from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
 from proxy.storage.notices import PAUSE_SECONDS, Notices
 from proxy.storage.queries import (
+    DETAIL_FILTERS,
+    TOTALS_FILTERS,
     Dimension,
     HourlySpend,
     KeyTotals,
@@ -32,10 +34,18 @@ from proxy.storage.queries import (
     failure_rate,
     local_share,
     start_of_day,
+    start_of_hour,
 )
 from proxy.storage.read_only import Queries
 from proxy.storage.recent import RecentRequests, RoutedRequest, ScoredRequest
-from proxy.storage.request_log import RequestLog, RequestPage, parse_turns
+from proxy.storage.request_log import (
+    FIGURE_ROWS,
+    SORTS,
+    RequestLog,
+    RequestPage,
+    Sort,
+    parse_turns,
+)
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 from proxy.storage.stored_keys import (
     KeyNameTaken,
@@ -47,10 +57,14 @@ from proxy.storage.stored_keys import (
 from proxy.storage.writer import Store, retry_until_written
 
 __all__ = [
+    "DETAIL_FILTERS",
     "FAILURES",
+    "FIGURE_ROWS",
     "MINUTE_SECONDS",
     "NEWEST",
     "PAUSE_SECONDS",
+    "SORTS",
+    "TOTALS_FILTERS",
     "AuditLog",
     "Dimension",
     "ErrorGroup",
@@ -73,6 +87,7 @@ __all__ = [
     "RoutedRequest",
     "ScoredRequest",
     "SharedLimits",
+    "Sort",
     "Store",
     "StoreUnavailable",
     "StoredKeys",
@@ -91,6 +106,7 @@ __all__ = [
     "redacted_url",
     "retry_until_written",
     "start_of_day",
+    "start_of_hour",
     "storable",
     "tables",
 ]

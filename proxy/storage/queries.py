@@ -7,7 +7,8 @@ days begin at a full day. `request_log` reads single requests.
 import itertools
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import peewee
@@ -62,6 +63,11 @@ _SCORED: Final = (
     Reason.FALLBACK, Reason.EXPLORATION,
 )  # fmt: skip
 QUANTILES: Final = (0.5, 0.95, 0.99)
+
+# The dimensions by which the totals can be filtered, and those of the distributions.
+TOTALS_FILTERS: Final = frozenset(("target", "reason", "ending", "category", "model"))
+DETAIL_FILTERS: Final = frozenset(("target",))
+NO_FILTERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 Dimension = Literal["target", "reason", "ending", "category", "model", "endpoint", "day", "hour"]
 
@@ -187,37 +193,65 @@ class HourlySpend(NamedTuple):
 class RequestQueries(Queries):
     """Queries of the rollups. All methods block: call them in a thread.
 
-    `since` and `until` are UNIX seconds; `until` is exclusive.
+    `since` and `until` are UNIX seconds; `until` is exclusive. `values` are required values of the
+    dimensions in `TOTALS_FILTERS` (totals) or `DETAIL_FILTERS` (distributions); an empty value
+    stands for none.
     """
 
-    def total(self, since: float = 0.0, *, until: float | None = None) -> Totals:
+    def total(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+    ) -> Totals:
         """The totals of a period."""
-        (row,) = self._summed((), since, until=until) or [()]
+        (row,) = self._summed((), since, until=until, values=values) or [()]
         return _as_sums([int(value) for value in row]) if row else Totals()
 
-    def series(self, since: float = 0.0, *, step: Literal["hour", "day"] = "hour") -> list[Point]:
+    def series(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+        step: Literal["hour", "day"] = "hour",
+    ) -> list[Point]:
         """The totals by tier in each hour or day, in order."""
         seconds = HOUR_SECONDS if step == "hour" else DAY_SECONDS
         return [
             Point(int(begins) * (seconds if step == "day" else 1), target, _as_sums(numbers))
-            for (begins, target), numbers in sorted(self._grouped((step, "target"), since))
+            for (begins, target), numbers in sorted(
+                self._grouped((step, "target"), since, until=until, values=values)
+            )
         ]
 
-    def totals_by_category(self, since: float = 0.0) -> list[CategoryTotals]:
+    def totals_by_category(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+    ) -> list[CategoryTotals]:
         """The totals by category and tier."""
-        groups = sorted(self._grouped(("category", "target"), since))
+        groups = sorted(self._grouped(("category", "target"), since, until=until, values=values))
         return [
             CategoryTotals(category or "none", target, _as_sums(sums))
             for (category, target), sums in groups
         ]
 
     def _grouped(
-        self, dimensions: Sequence[Dimension], since: float
+        self,
+        dimensions: Sequence[Dimension],
+        since: float,
+        *,
+        until: float | None,
+        values: Mapping[str, str],
     ) -> list[tuple[tuple[Any, ...], list[int]]]:
         number = len(dimensions)
         return [
             (row[:number], [int(value) for value in row[number:]])
-            for row in self._summed(dimensions, since)
+            for row in self._summed(dimensions, since, until=until, values=values)
         ]
 
     def totals_by(self, dimension: Dimension, since: float = 0.0) -> list[Group]:
@@ -225,18 +259,23 @@ class RequestQueries(Queries):
         return self.totals_by_each((dimension,), since)[1][dimension]
 
     def totals_by_each(
-        self, dimensions: Sequence[Dimension], since: float = 0.0
+        self,
+        dimensions: Sequence[Dimension],
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
     ) -> tuple[Totals, dict[Dimension, list[Group]]]:
         """The totals, and the totals by each dimension, from one query."""
         # GROUP BY sorts, and numbers sort faster than texts.
         dimensions = sorted(dimensions, key=lambda name: name not in ("day", "hour"))
         total = zeros = [0] * len(_SUMMED)
         by_dimension: dict[Dimension, dict[Any, list[int]]] = {name: {} for name in dimensions}
-        for row in self._summed(dimensions, since):
-            values = row[: len(dimensions)]
+        for row in self._summed(dimensions, since, until=until, values=values):
+            group = row[: len(dimensions)]
             numbers = [int(number) for number in row[len(dimensions) :]]
             total = [*map(operator.add, total, numbers)]
-            for groups, value in zip(by_dimension.values(), values, strict=True):
+            for groups, value in zip(by_dimension.values(), group, strict=True):
                 groups[value] = [*map(operator.add, groups.get(value, zeros), numbers)]
         return _as_sums(total), {
             name: _sorted(
@@ -246,7 +285,12 @@ class RequestQueries(Queries):
         }
 
     def _summed(
-        self, dimensions: Sequence[Dimension], since: float, *, until: float | None = None
+        self,
+        dimensions: Sequence[Dimension],
+        since: float,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
     ) -> list[tuple[Any, ...]]:
         """Rows of `hours` summed by all of these dimensions: their values, then the sums."""
         day: Any = (HourlyTotals.hour / DAY_SECONDS).cast("INTEGER")
@@ -258,6 +302,8 @@ class RequestQueries(Queries):
         )
         if until is not None:
             query = query.where(HourlyTotals.hour < start_of_hour(until))
+        for name, value in values.items():
+            query = query.where(getattr(HourlyTotals, name) == value)
         if dimensions:
             places = range(1, len(dimensions) + 1)
             query = query.group_by(*(peewee.SQL(str(place)) for place in places))
@@ -354,14 +400,22 @@ class RequestQueries(Queries):
                 found += [(tuple(row[:number]), [int(n) for n in row[number:]]) for row in rows]
         return found
 
-    def quantiles(self, since: float = 0.0, *, together: bool = False) -> list[Quantiles]:
+    def quantiles(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+        together: bool = False,
+    ) -> list[Quantiles]:
         """Percentiles of the durations in `rollups.DURATIONS`, by tier.
 
         Args:
             together: add the percentiles of both tiers together, as the tier `all`.
         """
         histograms: dict[tuple[str, str], dict[int, int]] = {}
-        for measure, target, bucket, number, _ in self._histogram(DURATIONS, since):
+        histogram = self._histogram(DURATIONS, since, until=until, values=values)
+        for measure, target, bucket, number, _ in histogram:
             for name in (target or "none", "all")[: 1 + together]:
                 buckets = histograms.setdefault((measure, name), {})
                 buckets[bucket] = buckets.get(bucket, 0) + number
@@ -378,23 +432,53 @@ class RequestQueries(Queries):
             for (measure, target), buckets in sorted(histograms.items())
         ]
 
-    def score_counts(self, since: float = 0.0) -> list[int]:
+    def score_counts(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+    ) -> list[int]:
         """The number of requests with a score in each hundredth from 0 to 1."""
-        return [bucket.requests for bucket in self._hundredths("score", since)]
+        buckets = self._hundredths("score", since, until=until, values=values)
+        return [bucket.requests for bucket in buckets]
 
-    def merit_histogram(self, since: float = 0.0) -> list[MeritBucket]:
+    def merit_histogram(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
+    ) -> list[MeritBucket]:
         """The requests and their cloud cost for each hundredth of the merit."""
-        return self._hundredths("merit", since)
+        return self._hundredths("merit", since, until=until, values=values)
 
-    def _hundredths(self, measure: Literal["score", "merit"], since: float) -> list[MeritBucket]:
+    def _hundredths(
+        self,
+        measure: Literal["score", "merit"],
+        since: float,
+        *,
+        until: float | None,
+        values: Mapping[str, str],
+    ) -> list[MeritBucket]:
         counts, picos = [0] * SCORE_BUCKETS, [0] * SCORE_BUCKETS
-        for _, _, bucket, number, pico in self._histogram((measure,), since):
+        histogram = self._histogram((measure,), since, until=until, values=values)
+        for _, _, bucket, number, pico in histogram:
             counts[bucket] += number
             picos[bucket] += pico
         return [
             MeritBucket(number, pico / PICODOLLARS)
             for number, pico in zip(counts, picos, strict=True)
         ]
+
+    def first_hour(self, since: float) -> int | None:
+        """The start of the first hour with requests since a time; None without requests."""
+        query = HourlyTotals.select(peewee.fn.MIN(HourlyTotals.hour)).where(
+            HourlyTotals.hour >= start_of_hour(since)
+        )
+        with self._reading() as database:
+            ((hour,),) = query.tuples().execute(database)
+        return None if hour is None else int(hour)
 
     def drift(self, reference: Reference) -> Drift | None:
         """The drift of the last day's scored requests from the reference.
@@ -420,17 +504,29 @@ class RequestQueries(Queries):
             return {name: int(number) for name, number in query.tuples().execute(database)}
 
     def _histogram(
-        self, measures: tuple[str, ...], since: float
+        self,
+        measures: tuple[str, ...],
+        since: float,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = NO_FILTERS,
     ) -> list[tuple[str, str, int, int, int]]:
         """Measure, tier, bucket, requests, and cloud cost in picodollars of each bucket."""
         table: Any = HourlyHistogram
-        begins = HourlyHistogram.hour >= start_of_hour(since)
-        if self.clock() - since > HOURLY_DETAIL_SECONDS:
-            table, begins = DailyHistogram, DailyHistogram.day >= start_of_day(since)
+        when: Any = HourlyHistogram.hour
+        begin, end = start_of_hour(since), None if until is None else start_of_hour(until)
+        if (self.clock() if until is None else until) - since > HOURLY_DETAIL_SECONDS:
+            # A day of which only a part is wanted counts as a whole.
+            table, when, begin = DailyHistogram, DailyHistogram.day, start_of_day(since)
+        where = (when >= begin) & (table.measure.in_(measures))
+        if end is not None:
+            where &= when < end
+        for name, value in values.items():
+            where &= getattr(table, name) == value
         keys = (table.measure, table.target, table.bucket)
         query = (
             table.select(*keys, peewee.fn.SUM(table.requests), peewee.fn.SUM(table.cloud_cost_pico))
-            .where(begins, table.measure.in_(measures))
+            .where(where)
             .group_by(*keys)
         )
         with self._reading() as database:

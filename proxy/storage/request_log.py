@@ -7,15 +7,17 @@ with RequestLog.open(config.storage) as log:
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 import peewee
 
-from proxy.record import Ending
+from proxy.record import HOUR_SECONDS, Ending
 from proxy.storage.database import storable
 from proxy.storage.error_groups import ErrorGroup, ErrorRow, group_errors
 from proxy.storage.read_only import Queries
+from proxy.storage.rollups import COLUMNS, Rollup
+from proxy.storage.row_figures import RowFigures
 from proxy.storage.tables import Body, Feedback, Judgement, Request
 from router_model.evidence import Evidence
 
@@ -24,7 +26,7 @@ LIST_COLUMNS: Final = (
     "id", "created_at", "endpoint", "requested_model", "target", "model", "reason", "score",
     "merit", "threshold", "status", "ending", "error_code", "streamed", "ttft_ms", "duration_ms",
     "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from",
-    "second_look", "verified_merit", "client_key_hash", "prompt",
+    "second_look", "verified_merit", "client_key_hash", "error", "prompt",
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long.
 SEARCH_LIMIT: Final = 50_000
@@ -33,17 +35,26 @@ ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
 FAILED_ENDINGS: Final = (
     Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.STOPPED, Ending.INTERNAL_ERROR,
 )  # fmt: skip
+FIGURE_ROWS: Final = 20_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
 
+# Sort keys of rows without a value. No real value is beyond them.
+_LAST_DESCENDING: Final = -1.0
+_LAST_ASCENDING: Final = 1e300
+
+Sort = Literal["time", "cost", "duration", "tokens", "score"]
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
+
 
 class RequestPage(NamedTuple):
-    """A page of requests, newest first.
+    """A page of requests, newest first unless sorted otherwise.
 
     Attributes:
-        rows: with the columns of `LIST_COLUMNS`. `prompt` is an excerpt.
+        rows: with the columns of `LIST_COLUMNS`. `prompt` and `error` are excerpts.
         more: the cursor of the next page, for `before`; None on the last page.
-        searched: the number of rows that a filtered search has read; None if it has read all.
+        searched: the number of rows that a filtered or sorted search has read; None if it has read
+            all.
     """
 
     rows: list[dict[str, Any]]
@@ -100,15 +111,17 @@ class RequestLog(Queries):
         with self._reading() as database:
             return bool(list(query.tuples().execute(database)))
 
-    def errors(self, since: float = 0.0, *, limit: int = ERROR_LIMIT) -> Errors:
-        """The errors since a time (UNIX seconds), grouped by cause.
+    def errors(
+        self, since: float = 0.0, *, until: float | None = None, limit: int = ERROR_LIMIT
+    ) -> Errors:
+        """The errors of a period (UNIX seconds), grouped by cause.
 
         Args:
             limit: the number of newest failures, and of newest refusals, that are read.
         """
         with self._reading() as database:
             read = {
-                ending: _newest_errors(database, ending, since, limit)
+                ending: _newest_errors(database, ending, _period(since, until), limit)
                 for ending in (*FAILED_ENDINGS, Ending.REJECTED)
             }
         refusals = read.pop(Ending.REJECTED)
@@ -125,58 +138,98 @@ class RequestLog(Queries):
         since: float = 0.0,
         *,
         limit: int,
+        until: float | None = None,
         before: tuple[float, str] | None = None,
-        key_hash: str | None = None,
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
+        sort: Sort = "time",
+        ascending: bool = False,
         search_limit: int = SEARCH_LIMIT,
     ) -> RequestPage:
-        """A page of the newest requests since a time (UNIX seconds).
+        """A page of the requests of a period (UNIX seconds; `until` is exclusive).
 
         Args:
-            before: only requests before this `created_at` and `id`.
-            key_hash: only requests of this API key. An index finds them, without a search.
+            before: the cursor `more` of the page before: its last sort key and `id`.
             values: required values of columns; an empty value stands for null.
             text: must occur in the prompt, or be a prefix of the id. In the prompt, ASCII letters
                 match in either case.
+            sort: by time the list has an index. Another order, and oldest first with a filter,
+                covers the newest `search_limit` requests of the period only. Rows without a value
+                come last.
             search_limit: the number of newest requests that a filtered search reads.
         """
-        condition = Request.created_at >= since
-        if key_hash is not None:
-            condition &= Request.client_key_hash == key_hash
-        if before is not None:
-            created_at, request_id = before
-            condition &= (Request.created_at < created_at) | (
-                (Request.created_at == created_at) & (Request.id < storable(request_id))
-            )
-        order = (Request.created_at.desc(), Request.id.desc())
-        filters = [
-            getattr(Request, name).is_null() if not value else getattr(Request, name) == value
-            for name, value in values.items()
-        ]
-        if text:
-            # The prompt column holds JSON: escape the text in the same manner.
-            escaped = msgspec.json.encode(storable(text)).decode()[1:-1]
-            filters.append(Request.id.startswith(storable(text)) | Request.prompt.contains(escaped))
+        period, filters = _period(since, until, values), _filters(values, text)
+        key = _sort_key(sort, ascending=ascending)
+        is_newest_first = sort == "time" and not ascending
+        rest = period if before is None else period & _beyond(key, before, ascending=ascending)
+        order = (key.asc(), Request.id.asc()) if ascending else (key.desc(), Request.id.desc())
         last, searched = None, None
-        columns = [getattr(Request, name) for name in LIST_COLUMNS]
         with self._reading() as database:
-            if filters:
-                keys = Request.select(Request.created_at, Request.id).where(condition)
-                query = keys.order_by(*order).offset(search_limit - 1).limit(1).tuples()
-                oldest = list(query.execute(database))
-                if oldest:
-                    (last,), searched = oldest, search_limit
-                    condition &= Request.created_at >= last[0]
-            page = Request.select(*columns).where(condition, *filters).order_by(*order)
-            rows = list(page.limit(limit + 1).dicts().execute(database))
-        if len(rows) > limit:
-            rows = rows[:limit]
-            last = rows[-1]["created_at"], rows[-1]["id"]
+            if filters or sort != "time":
+                searched_period = rest if is_newest_first else period
+                oldest = _nth_newest(database, searched_period, search_limit)
+                if oldest is not None:
+                    searched = search_limit
+                    rest &= Request.created_at >= oldest[0]
+                    last = oldest if is_newest_first else None
+            # The ids first: a sort would carry the prompts of all rows along.
+            found = (
+                Request.select(Request.id, key)
+                .where(rest, *filters)
+                .order_by(*order)
+                .limit(limit + 1)
+            )
+            keys = dict(found.tuples().execute(database))
+            columns = [getattr(Request, name) for name in LIST_COLUMNS]
+            page = Request.select(*columns).where(Request.id.in_(list(keys)[:limit]))
+            by_id = {row["id"]: row for row in page.dicts().execute(database)} if keys else {}
+        rows = [by_id[name] for name in list(keys)[:limit] if name in by_id]
+        if len(keys) > limit:
+            final = list(keys)[limit - 1]
+            last = float(keys[final]), final
         for row in rows:
             row["streamed"] = bool(row["streamed"])
             row["prompt"] = excerpt(row["prompt"])
+            row["error"] = row["error"] and _shorten(row["error"])
         return RequestPage(rows, last, searched)
+
+    def exceeds(self, since: float, *, until: float | None, number: int) -> bool:
+        """Whether a period has more than this many requests."""
+        with self._reading() as database:
+            return _nth_newest(database, _period(since, until), number + 1) is not None
+
+    def figures(
+        self,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        values: Mapping[str, str] = MappingProxyType({}),
+        text: str = "",
+        seconds: int = HOUR_SECONDS,
+        search_limit: int = FIGURE_ROWS,
+    ) -> RowFigures:
+        """Totals and distributions of the requests that `newest` would list.
+
+        Args:
+            seconds: the length of the steps of a series.
+            search_limit: the number of newest requests of the period that are read.
+        """
+        period, filters = _period(since, until, values), _filters(values, text)
+        rollup = Rollup(seconds=seconds)
+        columns = [getattr(Request, name) for name in COLUMNS]
+        with self._reading() as database:
+            oldest = _nth_newest(database, period, search_limit)
+            if oldest is not None:
+                period &= Request.created_at >= oldest[0]
+            # Raw rows of the driver: peewee would convert each of a million values.
+            for row in database.execute(Request.select(*columns).where(period, *filters)):
+                rollup.add_values(tuple(row))
+        return RowFigures.of(
+            rollup,
+            searched=None if oldest is None else search_limit,
+            searched_since=since if oldest is None else oldest[0],
+            clock=self.clock,
+        )
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """All requests since a time (UNIX seconds), oldest first, as `find` returns them."""
@@ -195,14 +248,14 @@ class RequestLog(Queries):
 
 
 def _newest_errors(
-    database: peewee.Database, ending: Ending, since: float, limit: int
+    database: peewee.Database, ending: Ending, period: Any, limit: int
 ) -> list[ErrorRow]:
     """The newest rows with an ending, by the partial index of those that are not ok."""
     columns = [getattr(Request, name) for name in ErrorRow._fields]
     query = (
         Request.select(*columns)
         # A literal: an index is chosen before the parameters are known.
-        .where(peewee.SQL("ending <> 'ok'"), Request.ending == ending, Request.created_at >= since)
+        .where(peewee.SQL("ending <> 'ok'"), Request.ending == ending, period)
         .order_by(Request.created_at.desc())
         .limit(limit)
     )
@@ -211,6 +264,61 @@ def _newest_errors(
 
 def _reversed_time(row: ErrorRow) -> float:
     return -row.created_at
+
+
+def _period(
+    since: float, until: float | None, values: Mapping[str, str] = MappingProxyType({})
+) -> Any:
+    """The rows that a search reads: of a period, and of an API key, for which there is an index."""
+    condition = Request.created_at >= since
+    if key_hash := values.get("client_key_hash"):
+        condition &= Request.client_key_hash == key_hash
+    return condition if until is None else condition & (Request.created_at < until)
+
+
+def _filters(values: Mapping[str, str], text: str) -> list[Any]:
+    filters: list[Any] = [
+        getattr(Request, name).is_null() if not value else getattr(Request, name) == value
+        for name, value in values.items()
+    ]
+    if text:
+        # The prompt column holds JSON: escape the text in the same manner.
+        escaped = msgspec.json.encode(storable(text)).decode()[1:-1]
+        filters.append(Request.id.startswith(storable(text)) | Request.prompt.contains(escaped))
+    return filters
+
+
+def _sort_key(sort: Sort, *, ascending: bool) -> Any:
+    if sort == "time":
+        return Request.created_at
+    columns = {
+        "cost": Request.cost_usd,
+        "duration": Request.duration_ms,
+        "tokens": Request.input_tokens + peewee.fn.COALESCE(Request.output_tokens, 0),
+        "score": Request.score,
+    }
+    return peewee.fn.COALESCE(columns[sort], _LAST_ASCENDING if ascending else _LAST_DESCENDING)
+
+
+def _beyond(key: Any, cursor: tuple[float, str], *, ascending: bool) -> Any:
+    """The rows after a cursor, in the order of the list."""
+    value, request_id = cursor
+    same = key == value
+    if ascending:
+        return (key > value) | (same & (Request.id > storable(request_id)))
+    return (key < value) | (same & (Request.id < storable(request_id)))
+
+
+def _nth_newest(database: peewee.Database, condition: Any, number: int) -> tuple[float, str] | None:
+    """Time and id of the nth newest of these requests; None if there are fewer."""
+    query = (
+        Request.select(Request.created_at, Request.id)
+        .where(condition)
+        .order_by(Request.created_at.desc(), Request.id.desc())
+        .offset(number - 1)
+        .limit(1)
+    )
+    return next(iter(query.tuples().execute(database)), None)
 
 
 def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:
@@ -257,4 +365,8 @@ def excerpt(prompt: str | None) -> str | None:
     if not turns:
         return None
     text = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1])
+    return _shorten(text)
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= EXCERPT_CHARS else text[: EXCERPT_CHARS - 1] + "…"

@@ -86,17 +86,22 @@ class RollupRow(Protocol):
     duration_ms: float | None
 
 
+COLUMNS: Final = (*RollupRow.__annotations__, "category")
 _values = operator.attrgetter(*RollupRow.__annotations__)
 
 
 class Rollup:
     """The totals and histograms of a batch of rows.
 
+    Args:
+        seconds: the length of an "hour".
+
     Attributes:
         invented: the hours and names of models that clients chose and that did not answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: int = HOUR_SECONDS) -> None:
+        self._seconds = seconds
         self._hours: KeyedSums = {}
         self._histograms: KeyedSums = {}
         self._key_hours: KeyedSums = {}
@@ -104,7 +109,11 @@ class Rollup:
         self.invented: set[tuple[int, str]] = set()
 
     def add(self, row: RollupRow, category: str | None) -> None:
-        self._rows.append((*_values(row), category))
+        self.add_values((*_values(row), category))
+
+    def add_values(self, values: tuple[Any, ...]) -> None:
+        """Add a row by its values of `COLUMNS`."""
+        self._rows.append(values)
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._sum_up()
 
@@ -134,7 +143,7 @@ class Rollup:
          score, merit, decision_ms, ttft_ms, upstream_ms, duration_ms, category) = zip(
             *self._rows, strict=True)  # fmt: skip
         self._rows = []
-        hour = [int(time) // HOUR_SECONDS * HOUR_SECONDS for time in created_at]
+        hour = [int(time) // self._seconds * self._seconds for time in created_at]
         targets = [name or "" for name in target]
         models = [_short(name) for name in model]
         for place, facts in enumerate(zip(requested_model, model, ending, strict=True)):

@@ -8,25 +8,26 @@ longer: they have a separate endpoint, and its results are cached.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypedDict, TypeVar, cast
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
+from litestar.response import Stream
 from litestar.types import ControllerRouterHandler
 
 from proxy.auth import ApiKeys, Principal, is_admin
-from proxy.errors import InvalidRequest, NotFound, Unavailable
+from proxy.errors import NotFound, Unavailable
 from proxy.evaluation import QualityQueries
 from proxy.evaluation.explain import explain, plain_drift, plain_estimates
 from proxy.evaluation.timeline import phases
 from proxy.gateway import Gateway, Snapshot
 from proxy.learning import LearningRecords, read_state
-from proxy.record import DAY_SECONDS, Ending, Reason, SecondLookResult
+from proxy.record import DAY_SECONDS
 from proxy.storage import (
     ErrorGroup,
+    MeritBucket,
     RequestLog,
     RequestPage,
     RequestQueries,
@@ -34,34 +35,39 @@ from proxy.storage import (
     Totals,
     retry_until_written,
 )
+from proxy.web.dashboard_query import (
+    Filters,
+    Period,
+    Source,
+    find_sources,
+    format_cursor,
+    read_cursor,
+    read_filters,
+    read_limit,
+    read_period,
+    read_sort,
+)
+from proxy.web.headline import headline, month_quality
 from proxy.web.key_directory import with_key_names
-from router_model.categories import CATEGORIES
+from proxy.web.request_csv import MAX_CSV_ROWS, csv_header, csv_rows
 from router_model.drift import Drift
 from router_model.manifest import Manifest
 
-# Time ranges in seconds; None is everything.
-SPANS: Final[dict[str, float | None]] = {
-    "24h": DAY_SECONDS, "7d": 7 * DAY_SECONDS, "30d": 30 * DAY_SECONDS, "all": None,
-}  # fmt: skip
-HOURLY: Final = ("24h", "7d")  # the others are daily
-MAX_LISTED: Final = 200
 CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to aggregate
-_FILTERS: Final = {
-    "target": ("local", "cloud", "none"),
-    "reason": tuple(Reason),
-    "ending": tuple(Ending),
-    "category": (*CATEGORIES, "none"),
-    "second_look": (*SecondLookResult, "none"),
-}
-_FORMER_VALUES: Final = {("reason", "shadow"): Reason.EXPLORATION}  # accepted for one release
-
-# Time and id of the last request of a page.
-_CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)~([a-z0-9_]{1,40})", re.ASCII)
-
-_KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
-
+CSV_ROWS_AT_ONCE: Final = 2_000
+STEP_NAMES: Final = {60: "minute", 300: "5 minutes", 3_600: "hour", 86_400: "day"}
 T = TypeVar("T")
 Headers = Mapping[str, str]
+# Reads a page from its length and the cursor before it.
+ReadPage = Callable[[int, tuple[float, str] | None], RequestPage]
+
+
+class Scope(TypedDict):
+    """The period and the filters of a query of figures."""
+
+    since: float
+    until: float | None
+    values: Mapping[str, str]
 
 
 class TimedCache:
@@ -108,12 +114,13 @@ def routes(
     @get("/api/stats")
     async def show_stats(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        span = _span(request)
-        payload = await _ask(lambda: overview(requests, span))
+        query = request.query_params
+        period, filters = read_period(query), read_filters(query)
+        payload = await _ask(lambda: overview(requests, log, period, filters))
         current_drift = drift()
         return Response(
             {
-                "span": span,
+                **period_fields(period),
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "tiers": _tiers(gateway.snapshot),
                 "drift": None if current_drift is None else plain_drift(current_drift),
@@ -124,9 +131,21 @@ def routes(
     @get("/api/quality")
     async def show_quality(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        span = _span(request)
-        payload = await cache.get(("quality", span), lambda: _ask(lambda: judged(quality, span)))
-        return Response({"span": span, **payload})
+        period = read_period(request.query_params)
+        payload = await cache.get(
+            ("quality", cache_key(period)), lambda: _ask(lambda: judged(quality, period))
+        )
+        return Response({**period_fields(period), **payload})
+
+    @get("/api/headline")
+    async def show_headline(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+        _admit(gateway, request)
+        now = time.time()
+        payload = await _ask(lambda: headline(requests, now))
+        estimates = await cache.get(
+            ("headline", payload["month"]), lambda: _ask(lambda: month_quality(quality, now))
+        )
+        return Response({**payload, "quality": estimates})
 
     @get("/api/learning")
     async def show_learning(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -142,18 +161,22 @@ def routes(
     async def list_requests(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         query = request.query_params
-        span = _span(request, default="all")
-        page = await _ask(
-            lambda: log.newest(
-                _since(span),
-                limit=_limit(query.get("limit", "50")),
-                before=_cursor(query.get("before")),
-                key_hash=_key(query),
-                values=_values(query),
-                text=query.get("search", "").strip(),
-            )
-        )
+        read_page = _page_reader(log, query)
+        limit, before = read_limit(query.get("limit", "50")), read_cursor(query.get("before"))
+        page = await _ask(lambda: read_page(limit, before))
         return Response(_page(page, gateway.snapshot.keys))
+
+    @get("/api/requests.csv")
+    async def export_requests(request: Request[Any, Any, Any]) -> Stream:
+        _admit(gateway, request)
+        read_page = _page_reader(log, request.query_params)
+        # The first page before the headers, so that a failure has its status.
+        first = await _ask(lambda: read_page(CSV_ROWS_AT_ONCE, None))
+        return Stream(
+            _stream_csv(first, read_page),
+            media_type="text/csv",
+            headers={"content-disposition": 'attachment; filename="requests.csv"'},
+        )
 
     @get("/api/requests/{request_id:str}")
     async def show_request(
@@ -194,57 +217,70 @@ def routes(
     @get("/api/errors")
     async def list_errors(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        span = _span(request)
+        period = read_period(request.query_params)
         payload = await cache.get(
-            ("errors", span), lambda: _ask(lambda: errors(log, requests, span))
+            ("errors", cache_key(period)), lambda: _ask(lambda: errors(log, requests, period))
         )
-        return Response({"span": span, **payload})
+        return Response({**period_fields(period), **payload})
 
     return [
-        show_stats, show_quality, show_learning, list_requests, show_request, show_body,
-        list_errors,
+        show_stats, show_quality, show_headline, show_learning, list_requests, export_requests,
+        show_request, show_body, list_errors,
     ]  # fmt: skip
 
 
 # --- Answers ---
 
 
-def overview(requests: RequestQueries, span: str) -> dict[str, Any]:
-    """Requests, cost and latency from the hourly rollups."""
-    since = _since(span)
-    step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
-    total, groups = requests.totals_by_each(("target", "reason", "model", "ending"), since)
-    seconds = SPANS[span]
-    before = requests.total(since - seconds, until=since) if seconds is not None else None
+def overview(
+    requests: RequestQueries, log: RequestLog, period: Period, filters: Filters
+) -> dict[str, Any]:
+    """Requests, cost and latency of the requests that match the filters."""
+    totals, details = find_sources(requests, log, period, filters)
+    scope: Scope = {"since": totals.since, "until": totals.until, "values": totals.values}
+    detail: Scope = {"since": details.since, "until": details.until, "values": details.values}
+    total, groups = totals.queries.totals_by_each(("target", "reason", "model", "ending"), **scope)
+    step = period.step_seconds
+    before = _total_before(totals, log, period, filters)
     return {
         "total": total._asdict(),
         "before": None if before is None else before._asdict(),
-        "step": step,
+        "basis": {
+            "totals": totals.basis,
+            "details": details.basis,
+            "searched": details.searched,
+            "searched_since": details.searched_since if details.searched else None,
+        },
+        "step": STEP_NAMES[step],
+        "step_seconds": step,
         "series": [
             {"begins": begins, "target": target, **_money(sums)}
-            for begins, target, sums in requests.series(since, step=step)
+            for begins, target, sums in totals.queries.series(
+                **scope, step="day" if step == DAY_SECONDS else "hour"
+            )
         ],
         "categories": [
             {"category": category, "target": target, **_money(sums)}
-            for category, target, sums in requests.totals_by_category(since)
+            for category, target, sums in totals.queries.totals_by_category(**scope)
         ],
         "by": {
             name: [{"value": value, **_money(sums)} for value, sums in values]
             for name, values in groups.items()
         },
-        "latency": [item._asdict() for item in requests.quantiles(since, together=True)],
-        "scores": requests.score_counts(since),
-        "merits": [bucket.requests for bucket in requests.merit_histogram(since)],
+        "latency": [item._asdict() for item in details.queries.quantiles(**detail, together=True)],
+        "scores": details.queries.score_counts(**detail),
+        "merits": [bucket.requests for bucket in details.queries.merit_histogram(**detail)],
     }
 
 
-def errors(log: RequestLog, requests: RequestQueries, span: str) -> dict[str, Any]:
+def errors(log: RequestLog, requests: RequestQueries, period: Period) -> dict[str, Any]:
     """The errors by cause, each with its share of the requests of the same time."""
-    since = _since(span)
-    found = log.errors(since)
+    found = log.errors(period.since, until=period.until)
 
     def group(groups: Sequence[ErrorGroup], first_at: float | None) -> dict[str, Any]:
-        total = requests.total(since if first_at is None else first_at).requests
+        counted = period if first_at is None else period._replace(since=first_at)
+        hours = counted.in_full_hours()
+        total = requests.total(hours.since, until=hours.until).requests
         return {
             "groups": [
                 {**item._asdict(), "share": min(1.0, item.requests / total) if total else 0.0}
@@ -261,13 +297,35 @@ def errors(log: RequestLog, requests: RequestQueries, span: str) -> dict[str, An
     }
 
 
-def judged(quality: QualityQueries, span: str) -> dict[str, Any]:
+def _total_before(
+    totals: Source, log: RequestLog, period: Period, filters: Filters
+) -> Totals | None:
+    """The totals of the period before, of the same length; None if they are not known."""
+    seconds = period.seconds
+    if seconds is None or totals.searched is not None:
+        return None
+    if totals.basis == "hours":
+        since = totals.since - seconds
+        return totals.queries.total(since, until=totals.since, values=totals.values)
+    rows = log.figures(
+        max(0.0, period.since - seconds), until=period.since, values=filters.values,
+        text=filters.text,
+    )  # fmt: skip
+    return rows.total() if rows.searched is None else None
+
+
+def judged(quality: QualityQueries, period: Period) -> dict[str, Any]:
     """Answer quality from the judge scores."""
-    since = _since(span)
+    since, until = period.since, period.until
+    grades = quality.grades_by_category(since, until=until)
     return {
-        "estimates": plain_estimates(quality.quality(since)),
-        "categories": [item._asdict() for item in quality.grades_by_category(since)],
+        "estimates": plain_estimates(quality.quality(since, until=until)),
+        "categories": [item._asdict() for item in grades],
     }
+
+
+def period_fields(period: Period) -> dict[str, Any]:
+    return {"span": period.name, "since": period.since, "until": period.until}
 
 
 def _money(sums: Totals) -> dict[str, Any]:
@@ -300,84 +358,47 @@ def _tiers(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _page(page: RequestPage, keys: ApiKeys) -> dict[str, Any]:
-    more = None if page.more is None else f"{page.more[0]!r}~{page.more[1]}"
     rows = with_key_names(page.rows, keys)
-    return {"requests": rows, "more": more, "searched": page.searched}
+    return {"requests": rows, "more": format_cursor(page.more), "searched": page.searched}
 
 
-# --- Query parameters ---
+def _page_reader(log: RequestLog, query: Mapping[str, str]) -> ReadPage:
+    """A blocking reader of the pages of the list that a query names."""
+    period, filters = read_period(query, default="all"), read_filters(query)
+    sort, ascending = read_sort(query)
+    return lambda limit, before: log.newest(
+        period.since, until=period.until, limit=limit, before=before,
+        values=filters.values, text=filters.text, sort=sort, ascending=ascending,
+    )  # fmt: skip
+
+
+async def _stream_csv(page: RequestPage, read_page: ReadPage) -> AsyncIterator[bytes]:
+    yield csv_header()
+    rows_left = MAX_CSV_ROWS
+    while True:
+        yield csv_rows(page.rows[:rows_left])
+        rows_left -= len(page.rows)
+        before = page.more
+        if before is None or rows_left <= 0:
+            return
+        page = await asyncio.to_thread(read_page, CSV_ROWS_AT_ONCE, before)
+
+
+def merits(requests: RequestQueries, log: RequestLog, period: Period) -> list[MeritBucket]:
+    _, source = find_sources(requests, log, period, Filters({}, ""))
+    return source.queries.merit_histogram(source.since, until=source.until)
+
+
+def cache_key(period: Period) -> object:
+    """The cache key of a period: a named one moves with the time."""
+    return period.name or period
+
+
+# --- Access and errors ---
 
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
     gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
-
-
-def _span(request: Request[Any, Any, Any], *, default: str = "24h") -> str:
-    span = request.query_params.get("since", default)
-    if span not in SPANS:
-        raise InvalidRequest(
-            f"Invalid value for 'since': '{span}' is not one of {', '.join(SPANS)}.", param="since"
-        )
-    return span
-
-
-def _since(span: str) -> float:
-    seconds = SPANS[span]
-    return 0.0 if seconds is None else time.time() - seconds
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) <= MAX_LISTED:
-        raise InvalidRequest(
-            f"Invalid value for 'limit': '{text}' is not a number from 1 to {MAX_LISTED}.",
-            param="limit",
-        )
-    return int(text)
-
-
-def _cursor(text: str | None) -> tuple[float, str] | None:
-    if text is None:
-        return None
-    if (match := _CURSOR.fullmatch(text)) is None:
-        raise InvalidRequest(
-            "Invalid value for 'before': use the value of 'more' from the previous page.",
-            param="before",
-        )
-    return float(match[1]), match[2]
-
-
-def _key(query: Mapping[str, str]) -> str | None:
-    """The hash of the API key whose requests are wanted; None for all."""
-    value = query.get("key")
-    if value is None or value == "none":  # `none`: see `_values`
-        return None
-    if _KEY_HASH.fullmatch(value) is None:
-        raise InvalidRequest(
-            "Invalid value for 'key': use the key_hash of a key in /api/keys, or 'none'.",
-            param="key",
-        )
-    return value
-
-
-def _values(query: Mapping[str, str]) -> dict[str, str]:
-    """Column filters from the query; `none` selects rows without a value."""
-    values = {}
-    for name, known in _FILTERS.items():
-        if (value := query.get(name)) is None:
-            continue
-        value = _FORMER_VALUES.get((name, value), value)
-        if value not in known:
-            raise InvalidRequest(
-                f"Invalid value for '{name}': '{value}' is not one of {', '.join(known)}.",
-                param=name,
-            )
-        values[name] = "" if value == "none" else value
-    for name in ("model", "error_code"):
-        if value := query.get(name, ""):
-            values[name] = value
-    if query.get("key") == "none":
-        values["client_key_hash"] = ""
-    return values
 
 
 async def _ask(query: Callable[[], T]) -> T:

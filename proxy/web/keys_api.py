@@ -41,7 +41,7 @@ from proxy.storage import (
     TooManyKeys,
     start_of_day,
 )
-from proxy.web.dashboard_api import HOURLY, SPANS
+from proxy.web.dashboard_query import read_period
 from proxy.web.key_directory import KeyDirectory, with_key_names
 from proxy.web.small_bodies import read_small_body
 
@@ -96,10 +96,11 @@ def routes(
     async def list_keys(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         keys = gateway.snapshot.keys
         keys.require_admin(_headers(request))
-        span, since = _span(request)
+        period = read_period(request.query_params)
+        hours = period.in_full_hours()
         used, today, last, changes = await _ask(
             lambda: (
-                requests.totals_by_key(since),
+                requests.totals_by_key(hours.since, until=hours.until),
                 requests.totals_by_key(start_of_day(time.time())),
                 requests.last_used(),
                 directory.stored.newest_changes(limit=_LISTED_CHANGES),
@@ -109,7 +110,7 @@ def routes(
         reason = _why_none_can_be_created(keys)
         return Response(
             {
-                "span": span,
+                "span": period.name,
                 "needs_key": keys.required,
                 "can_create": reason is None,
                 "why_not": reason,
@@ -194,22 +195,25 @@ def routes(
             raise NotFound(
                 "This proxy needs no API keys, so nothing is counted by key.", code="no_keys"
             )
-        span, since = _span(request, default="30d")
+        period = read_period(request.query_params, default="30d")
+        hours = period.in_full_hours()
         hashed = caller.key_hash
-        step: Literal["hour", "day"] = "hour" if span in HOURLY else "day"
+        step: Literal["hour", "day"] = "day" if period.step_seconds == DAY_SECONDS else "hour"
         used, today, series, page = await _ask(
             lambda: (
-                requests.totals_by_key(since, key_hash=hashed).get(hashed, KeyTotals()),
+                requests.totals_by_key(hours.since, until=hours.until, key_hash=hashed).get(
+                    hashed, KeyTotals()
+                ),
                 requests.totals_by_key(start_of_day(time.time()), key_hash=hashed),
-                requests.key_series(hashed, since, step=step),
-                log.newest(limit=_LISTED_REQUESTS, key_hash=hashed),
+                requests.key_series(hashed, hours.since, step=step),
+                log.newest(limit=_LISTED_REQUESTS, values={"client_key_hash": hashed}),
             )
         )
         usage = _Usage({hashed: used}, today, {}, limits)
         row = next((row for row in directory.rows if row.key_hash == hashed), None)
         return Response(
             {
-                "span": span,
+                "span": period.name,
                 "key": _described(caller, row) | usage.of(caller),
                 "resets_at": start_of_day(time.time()) + DAY_SECONDS,
                 "total": used._asdict(),
@@ -328,17 +332,6 @@ def _created(row: KeyRow, keys: ApiKeys) -> dict[str, Any]:
 
 
 # --- Requests ---
-
-
-def _span(request: Request[Any, Any, Any], *, default: str = "24h") -> tuple[str, float]:
-    """The time range by its name, and its start in UNIX seconds."""
-    span = request.query_params.get("since", default)
-    if span not in SPANS:
-        raise InvalidRequest(
-            f"Invalid value for 'since': '{span}' is not one of {', '.join(SPANS)}.", param="since"
-        )
-    seconds = SPANS[span]
-    return span, 0.0 if seconds is None else time.time() - seconds
 
 
 def _why_none_can_be_created(keys: ApiKeys) -> str | None:

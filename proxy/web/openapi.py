@@ -14,6 +14,7 @@ from proxy import __version__
 from proxy.config import MAX_KEY_NAME_CHARS
 from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
+from proxy.storage import SORTS
 from router_model.categories import CATEGORIES
 
 _ERRORS: Final = {
@@ -222,6 +223,8 @@ def document() -> bytes:
             accepted=method == "post" and not is_key,
             created=method == "post" and is_key,
         )
+        if path.endswith(".csv"):
+            operation["responses"]["200"]["content"] = {"text/csv": {"schema": {"type": "string"}}}
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -375,8 +378,10 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
         "post", "Restore the threshold before the last change.",
         {"type": "object", "required": ["sha256"], "properties": {"sha256": _SHA256}},
     ),
+    "/api/headline": ("get", "Get what was saved this month, and its projection.", None),
     "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
-    "/api/requests": ("get", "List requests, newest first, with filters and search.", None),
+    "/api/requests": ("get", "List requests with filters, search and an order.", None),
+    "/api/requests.csv": ("get", "Get the filtered list as CSV, at most 100,000 rows.", None),
     "/api/requests/{request_id}": ("get", "Get one request with all its fields.", None),
     "/api/requests/{request_id}/body": (
         "get", "Get the stored JSON of a request and of its answer (`storage.bodies`).", None
@@ -466,36 +471,45 @@ _KEYS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
     ("/api/keys/{key_hash}", "delete", "Revoke a created API key.", None),
     ("/api/usage", "get", "Get the requests, costs and limits of the caller's API key.", None),
 )
-_SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
+_SECONDS: Final = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?$"}
+_PERIOD: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    (
+        "since",
+        {
+            "anyOf": [{"enum": ["1h", "24h", "7d", "30d", "all"]}, _SECONDS],
+            "description": "A range up to now, UNIX seconds, or a time in ISO 8601.",
+        },
+    ),
+    ("until", {**_SECONDS, "description": "UNIX seconds, or a time in ISO 8601; exclusive."}),
+)
+_FILTERS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("search", {"type": "string", "description": "Text of a prompt, or the beginning of an id."}),
+    ("target", {"enum": [*Target, "none"]}),
+    ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
+    ("ending", {"enum": [*Ending]}),
+    ("category", {"enum": [*CATEGORIES, "none"]}),
+    ("second_look", {"enum": [*SecondLookResult, "none"]}),
+    ("model", {"type": "string"}),
+    ("error_code", {"type": "string"}),
+    ("key", {"type": "string", "pattern": "^([0-9a-f]{16}|none)$"}),
+)
+_ORDER: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("sort", {"enum": [*SORTS]}),
+    ("order", {"enum": ["desc", "asc"]}),
+)
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     **dict.fromkeys(
-        (
-            "/api/stats",
-            "/api/quality",
-            "/api/pareto",
-            "/api/errors",
-            "/api/keys",
-            "/api/usage",
-        ),
-        (_SINCE,),
+        ("/api/quality", "/api/pareto", "/api/errors", "/api/keys", "/api/usage"), _PERIOD
     ),
+    "/api/stats": (*_PERIOD, *_FILTERS),
+    "/api/requests.csv": (*_PERIOD, *_FILTERS, *_ORDER),
     "/api/threshold/preview": (("threshold", {"type": "number", "minimum": 0, "maximum": 1}),),
     "/api/requests": (
-        _SINCE,
+        *_PERIOD,
+        *_FILTERS,
+        *_ORDER,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
         ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
-        (
-            "search",
-            {"type": "string", "description": "Text of a prompt, or the beginning of an id."},
-        ),
-        ("target", {"enum": [*Target, "none"]}),
-        ("reason", {"enum": [*Reason, "shadow"], "description": "shadow: now exploration."}),
-        ("ending", {"enum": [*Ending]}),
-        ("category", {"enum": [*CATEGORIES, "none"]}),
-        ("second_look", {"enum": [*SecondLookResult, "none"]}),
-        ("model", {"type": "string"}),
-        ("error_code", {"type": "string"}),
-        ("key", {"type": "string", "pattern": "^([0-9a-f]{16}|none)$"}),
     ),
     "/api/jobs": (
         ("step", {"type": "string"}),

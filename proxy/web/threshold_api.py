@@ -15,7 +15,6 @@ the change cannot be recorded in the audit log, the old file is restored.
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
@@ -57,10 +56,12 @@ from proxy.storage import (
     AuditLog,
     MeritBucket,
     RecentRequests,
+    RequestLog,
     RequestQueries,
     StoreUnavailable,
 )
-from proxy.web.dashboard_api import CACHE_SECONDS, SPANS, TimedCache
+from proxy.web.dashboard_api import CACHE_SECONDS, TimedCache, cache_key, merits, period_fields
+from proxy.web.dashboard_query import read_period
 from proxy.web.small_bodies import read_small_body
 from router_model.manifest import Manifest, OperatingPoint
 
@@ -140,20 +141,21 @@ def routes(
         body_seconds: how long a client may take to send a body.
     """
     cache = TimedCache(CACHE_SECONDS)
-    quality = QualityQueries.sharing(requests)
+    quality, log = QualityQueries.sharing(requests), RequestLog.sharing(requests)
     previews = Previews(gateway, RecentRequests.sharing(requests), quality, tokens)
     setting = Setting(gateway, AuditLog.sharing(requests), path=path, reload=reload)
 
     @get("/api/pareto")
     async def show_pareto(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        span, since = _read_span(request)
+        period = read_period(request.query_params)
         pairs = await cache.get(
-            ("pairs", span), lambda: _ask(lambda: quality.weighted_pairs(since))
+            ("pairs", cache_key(period)),
+            lambda: _ask(lambda: quality.weighted_pairs(period.since, until=period.until)),
         )
-        scored = await _ask(lambda: requests.merit_histogram(since))
+        scored = await _ask(lambda: merits(requests, log, period))
         current = gateway.paced_threshold(gateway.snapshot)
-        return Response({"span": span, **pareto(scored, pairs, manifest(), current)})
+        return Response({**period_fields(period), **pareto(scored, pairs, manifest(), current)})
 
     @get("/api/threshold")
     async def show_threshold(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -716,17 +718,6 @@ async def _read_json(request: Request[Any, Any, Any], *, seconds: float) -> byte
     if media_type != "application/json":
         raise InvalidRequest("The content-type must be application/json.", param="content-type")
     return await read_small_body(request, seconds=seconds, max_bytes=MAX_PREVIEW_BYTES)
-
-
-def _read_span(request: Request[Any, Any, Any]) -> tuple[str, float]:
-    """The time range, and its beginning in UNIX seconds."""
-    span = request.query_params.get("since", "24h")
-    if span not in SPANS:
-        raise InvalidRequest(
-            f"Invalid value for 'since': '{span}' is not one of {', '.join(SPANS)}.", param="since"
-        )
-    seconds = SPANS[span]
-    return span, 0.0 if seconds is None else time.time() - seconds
 
 
 async def _ask(query: Callable[[], T]) -> T:

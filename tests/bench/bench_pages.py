@@ -44,6 +44,8 @@ DASHBOARD: Final = {
 }
 REQUESTS: Final = (
     "/api/stats?since=24h", "/api/stats?since=all", "/api/pareto?since=all",
+    "/api/stats?since=1h", "/api/stats?since=all&reason=forced", "/api/headline",
+    "/api/requests?sort=cost",
     "/api/requests", "/api/requests?target=cloud&ending=ok", "/api/requests?search=nothing+like+it",
 )  # fmt: skip
 

@@ -238,8 +238,8 @@ async def test_thumb_rates_the_request(proxy: LiveProxy, show: Show, local: Fake
         ("Auto", None, "auto", None),
         ("Local", None, "local", None),
         ("Cloud", None, "cloud", None),
-        ("Cost…", "45", "auto:cost=0.45", "at most 45 % of the all-cloud cost"),
-        ("Quality…", "80", "auto:quality=0.8", "recover at least 80 % of the quality gap"),
+        ("Cost…", "45", "auto:cost=0.45", "at most 45% of the all-cloud cost"),
+        ("Quality…", "80", "auto:quality=0.8", "recover at least 80% of the quality gap"),
     ],
 )
 async def test_routing_mode_selects_the_model(

@@ -23,7 +23,7 @@ from router_model.evidence import Evidence
 from router_model.manifest import Manifest
 from stored import connected, fill, finished
 
-REQUESTS = Path(__file__).parents[2] / "proxy/web/ui/requests.js"
+FILTERS = Path(__file__).parents[2] / "proxy/web/ui/filters.js"
 DECISION = Path(__file__).parents[2] / "proxy/web/ui/decision.js"
 SECOND_LOOK = Path(__file__).parents[2] / "proxy/web/ui/second-look.js"
 
@@ -87,15 +87,15 @@ async def test_figures_match_the_stored_requests(
     await expect(figure(page, "Spent")).to_contain_text(f"${(100 - local) / 4:.2f}")
     await expect(figure(page, "Spent")).to_contain_text("all-cloud cost $25.00")
     await expect(figure(page, "Saved")).to_contain_text(f"${local / 4:.2f}")
-    await expect(figure(page, "Saved")).to_contain_text(f"{local} % of the all-cloud cost")
-    await expect(figure(page, "Answered locally")).to_contain_text(f"{local} %")
+    await expect(figure(page, "Saved")).to_contain_text(f"{local}% of the all-cloud cost")
+    await expect(figure(page, "Answered locally")).to_contain_text(f"{local}%")
     await expect(figure(page, "Decision")).to_contain_text("p95 2.")
     await expect(figure(page, "Quality recovered")).to_contain_text("(0 of 100)")
     await expect(figure(page, "Local tier")).to_contain_text("phi3:latest")
     for name in ("#traffic", "#money", "#curve", "#scores"):
         await expect(page.locator(f"{name} .main-svg").first).to_be_visible(timeout=PATIENCE_MS)
     await expect(page.locator("#latency")).to_contain_text("Time to first tokencloud")
-    await expect(page.locator("#reasons")).to_contain_text("score100100.0 %")
+    await expect(page.locator("#reasons")).to_contain_text("score100100.0%")
 
 
 async def test_self_calibration_shows_its_last_step_and_the_way_back(
@@ -127,7 +127,7 @@ async def test_self_calibration_shows_its_last_step_and_the_way_back(
     await expect(card).to_contain_text("Calibrated: calibrationphi3 and gpt-4o-mini")
     await expect(card).to_contain_text("Calibrated: second looknone")
     await expect(card).to_contain_text("0 of 400 new judged pairs collected")
-    await expect(card).to_contain_text("+0.061, 97.5 % interval +0.020 to +0.100. better")
+    await expect(card).to_contain_text("+0.061, 97.5% interval +0.020 to +0.100. better")
     await expect(card).to_contain_text("hybrid-llm learn rollback")
 
 
@@ -177,16 +177,16 @@ async def test_requests_are_filtered_searched_and_paged(
     await newer.click()
     await expect(state).to_have_text("Page 9: 50 requests")
 
-    await page.get_by_label("Ending").select_option("timeout")
+    await page.get_by_label("Status").select_option("timeout")
     await expect(listed(page)).to_have_count(1)
-    await page.get_by_label("Ending").select_option("")
+    await page.get_by_label("Status").select_option("")
     await page.get_by_label("Search").fill("number 45")
     await expect(listed(page)).to_have_count(11)  # 45 and 450 to 459
     await page.get_by_label("Tier").select_option("local")
     expected = sum(record(n).target is Target.LOCAL for n in (45, *range(450, 460)))
     await expect(listed(page)).to_have_count(expected)
     await page.get_by_label("Search").fill("nobody asked this")
-    await expect(page.locator("#list-state")).to_have_text("no matching requests")
+    await expect(page.locator("#list-state")).to_have_text("No matching requests")
 
 
 async def test_request_details_open_by_keyboard_and_link(
@@ -403,7 +403,7 @@ async def test_dashboard_and_details_fit_a_phone(
 
 def test_filters_match_the_enums_of_the_code() -> None:
     """The lists in the JavaScript match those of the code: categories, endings and the like."""
-    text = REQUESTS.read_text(encoding="utf-8")
+    text = FILTERS.read_text(encoding="utf-8")
     for name, values in (("CATEGORIES", CATEGORIES), ("ENDINGS", list(Ending))):
         match = re.search(rf"const {name} = \[(.*?)\]", text, re.S)
         assert match

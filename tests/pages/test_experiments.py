@@ -108,7 +108,7 @@ async def test_tables_match_the_result_files(open_page: Open) -> None:
     )
     wrong = await table(page, "Wrong decisions by source")
     rates = shipped("errors")["sources"]["all"]
-    assert wrong["all"][2].startswith(f"{100 * rates['false local'][0]:.1f} %")
+    assert wrong["all"][2].startswith(f"{100 * rates['false local'][0]:.1f}%")
     figures = await table(page, "Evaluation metrics")
     assert figures["APGR"][0].startswith(
         f"{shipped('evaluation')['in_distribution']['apgr'][0]:.3f}"
@@ -205,7 +205,7 @@ async def test_running_step_shows_progress_and_log_after_a_reload(
         await expect_text(evaluate, "scoring: 1/4")
         bar = evaluate.get_by_role("progressbar")
         await expect(bar).to_have_attribute("value", "0.25", timeout=PATIENCE_MS)
-        await expect_text(page.locator("#current"), "Evaluate is running · 25 %")
+        await expect_text(page.locator("#current"), "Evaluate is running · 25%")
         await expect_text(page.get_by_role("log"), "scoring: 1/4, about 0.1 min left\n")
         await expect(step(page, "errors").get_by_role("button", name="Run")).to_be_disabled()
         if attempt == "first":
@@ -237,7 +237,7 @@ async def test_new_results_are_drawn_when_a_step_is_done(
     await expect_text(step(page, "evaluate"), "not run here")
     await run(page, "evaluate")
     found = page.locator("#found-evaluate")
-    await expect_text(found, f"recovers {recovered} % of the quality gap")
+    await expect_text(found, f"recovers {recovered}% of the quality gap")
     await expect_text(step(page, "evaluate"), f"{recovered}% of the quality gap")
 
 
@@ -336,7 +336,11 @@ async def test_missing_extra_shows_the_install_command(proxy: LiveProxy, show: S
     assert await page.evaluate("navigator.clipboard.readText()") == INSTALL_COMMAND
     for name in ("train", "ablation", "baselines"):
         await expect(step(page, name).get_by_role("button", name="Run")).to_be_disabled()
-        await expect_text(step(page, name), "The train extra is not installed")
+        await expect_text(step(page, name), "needs the train extra")
+    # One notice says it for all steps, and what can be done without it.
+    await expect(page.get_by_text("The train extra is not installed")).to_have_count(0)
+    await expect_text(page.locator("#extra"), "Results can be read")
+    await expect_text(page.locator("#found-train"), "Validation of the serving model")
     await expect_text(
         page.locator("#found-baselines"), "TF-IDF + LR"
     )  # results are shown without the extra

@@ -363,7 +363,7 @@ async def check_answers(client: httpx2.AsyncClient) -> str:
         page = await client.get(path)
         assert page.status_code == 200, (path, page.text)
     page = await client.get("/dashboard")
-    for path in set(re.findall(r"/ui/[\w./-]+", page.text)) | {"/ui/plotly.min.js"}:
+    for path in set(re.findall(r"/ui/[\w./-]+", page.text)) | {"/ui/vendor/plotly.js"}:
         assert (await client.get(path)).status_code == 200, path
     steps = (await client.get("/api/experiments")).text
     assert "cost-quality" in steps or '"headline"' in steps, steps

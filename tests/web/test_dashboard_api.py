@@ -14,7 +14,8 @@ from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.record import Reason, SecondLookResult, Target
-from proxy.web.dashboard_api import SPANS, TimedCache
+from proxy.web.dashboard_api import TimedCache
+from proxy.web.dashboard_query import SPANS
 from router_model.evidence import Evidence
 from stored import connected, fill, finished
 

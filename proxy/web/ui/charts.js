@@ -9,10 +9,11 @@ const STYLE_IDS = [
 
 let library = null
 
-function load() {
+/** Load the library, which takes a while, before the first chart. */
+export function load() {
   library ??= new Promise((resolve, reject) => {
     const script = document.createElement('script')
-    script.src = '/ui/plotly.min.js'
+    script.src = '/ui/vendor/plotly.js'
     script.onload = () => resolve(window.Plotly)
     script.onerror = () => {
       library = null
@@ -78,7 +79,8 @@ function buildFigure({ data, layout = {}, config = {} }, colours) {
       plot_bgcolor: 'transparent',
       font: { color: colours.dim, family: 'system-ui, sans-serif', size: 12 },
       margin: { l: 8, r: 8, t: 28, b: 8 },
-      legend: { orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom' },
+      // In the order of the traces, which is that of stacked bars from below.
+      legend: { orientation: 'h', traceorder: 'normal', x: 0, y: 1.02, yanchor: 'bottom' },
       hovermode: 'x unified',
       hoverlabel: {
         bgcolor: colours.surface,

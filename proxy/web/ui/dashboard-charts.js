@@ -1,30 +1,23 @@
 // Charts of the dashboard: functions from the dashboard's data and the palette to a plotly figure.
 
-import { score as formatScore } from './format.js'
+import { count, dollars, score as formatScore } from './format.js'
 
 const TIERS = ['local', 'cloud']
-const HOUR = 3600
-const SPANS = { '24h': 24 * HOUR, '7d': 7 * 24 * HOUR, '30d': 30 * 24 * HOUR }
 
-/** The hours or days of the time range, with the empty ones, in UNIX seconds. */
-function listSteps({ stats, span }) {
-  const { step, series } = stats
-  const size = step === 'day' ? 24 * HOUR : HOUR
-  const now = Math.floor(Date.now() / 1000 / size) * size
-  const first =
-    span in SPANS
-      ? now - SPANS[span]
-      : Math.min(now - 6 * size, ...series.map(({ begins }) => begins))
+/** The steps of the time range, with the empty ones, in UNIX seconds. */
+export function listSteps({ step_seconds: size, series, since, until }) {
+  const last = Math.floor((until ?? Date.now() / 1000) / size) * size
+  const first = since || Math.min(last - 6 * size, ...series.map(({ begins }) => begins))
   const times = []
-  for (let begins = Math.floor(first / size) * size; begins <= now; begins += size)
-    times.push(begins)
+  for (let begins = Math.floor(first / size) * size; begins <= last; begins += size)
+    if (begins < (until ?? Infinity)) times.push(begins)
   return { size, times }
 }
 
 /** The sum of a field at each of these times, for one tier or, without a target, for all. */
-function sumByStep({ stats }, times, key, target = null) {
+export function sumByStep({ series }, times, key, target = null) {
   const sums = new Map(times.map((begins) => [begins, 0]))
-  for (const point of stats.series) {
+  for (const point of series) {
     if (target !== null && point.target !== target) continue
     sums.set(point.begins, (sums.get(point.begins) ?? 0) + point[key])
   }
@@ -33,49 +26,66 @@ function sumByStep({ stats }, times, key, target = null) {
 
 const toDates = (times) => times.map((seconds) => new Date(seconds * 1000))
 
-const makeTransparent = (colour) => colour.replace('rgb(', 'rgba(').replace(')', ', 0.14)')
+/** Bars of the steps. A thin gap separates stacked ones, for readers who tell colours badly apart. */
+const makeBars = (stats, { size, times }, colours, { name, key, target, colour, ...style }) => ({
+  type: 'bar',
+  name,
+  x: toDates(times),
+  y: sumByStep(stats, times, key, target),
+  width: size * 850,
+  offset: 0,
+  marker: { color: colour, line: { color: colours.surface, width: times.length > 100 ? 0 : 1 } },
+  ...style,
+})
 
-function drawTraffic(data, colours) {
-  const { size, times } = listSteps(data)
-  const makeBars = (target, name) => ({
-    type: 'bar',
-    name,
-    x: toDates(times),
-    y: sumByStep(data, times, 'requests', target),
-    width: size * 850,
-    offset: 0,
-    marker: { color: target ? colours[target] : colours.dim },
-  })
-  const answered = TIERS.map((tier) => makeBars(tier, tier))
-  const rejected = makeBars('', 'rejected')
+function drawTraffic({ stats }, colours) {
+  const steps = listSteps(stats)
+  const make = (target, name, colour) =>
+    makeBars(stats, steps, colours, { name, key: 'requests', target, colour })
+  const answered = TIERS.map((tier) => make(tier, tier, colours[tier]))
+  const rejected = make('', 'no tier', colours.dim)
   return {
     data: rejected.y.some(Boolean) ? [...answered, rejected] : answered,
     layout: { barmode: 'stack', yaxis: { rangemode: 'tozero' } },
   }
 }
 
-function drawCost(data, colours) {
-  const { times } = listSteps(data)
-  const makeLine = (name, key, style) => ({
-    type: 'scatter',
-    mode: 'lines',
-    name,
-    x: toDates(times),
-    y: sumByStep(data, times, key),
-    hovertemplate: '$%{y:.4f}',
-    ...style,
-  })
+function drawCost({ stats }, colours) {
+  const steps = listSteps(stats)
+  const make = (name, key, colour, style) =>
+    makeBars(stats, steps, colours, {
+      name,
+      key,
+      colour,
+      hovertemplate: '$%{y:.4f}',
+      ...style,
+    })
   return {
     data: [
-      makeLine('spent', 'cost_usd', { line: { color: colours.cloud, width: 2 } }),
-      makeLine('all-cloud cost', 'cloud_cost_usd', {
-        line: { color: colours.dim, width: 1.5, dash: 'dot' },
-        fill: 'tonexty',
-        fillcolor: makeTransparent(colours.saved),
+      make('spent', 'cost_usd', colours.cloud),
+      make('saved (spent + saved = all-cloud cost)', 'saved_usd', colours.saved, {
+        hovertemplate: '$%{y:.4f} saved<extra></extra>',
       }),
     ],
-    layout: { yaxis: { rangemode: 'tozero', tickprefix: '$' } },
+    layout: { barmode: 'relative', yaxis: { rangemode: 'tozero', tickprefix: '$' } },
   }
+}
+
+/** A chart in words, for those who do not see it; empty without data. */
+export function describeChart(name, { stats }) {
+  if (!stats) return ''
+  const { series, step, total, scores, threshold } = stats
+  const sum = (target) =>
+    series.reduce((all, point) => all + (point.target === target ? point.requests : 0), 0)
+  if (name === 'traffic')
+    return `Requests by ${step}: ${count(sum('local'))} local, ${count(sum('cloud'))} cloud, ${count(sum(''))} neither. The table below the charts has the values.`
+  if (name === 'money')
+    return `Cost by ${step}: ${dollars(total.cost_usd)} spent, ${dollars(total.saved_usd)} saved. The table below the charts has the values.`
+  if (name === 'scores') {
+    const local = scores.slice(Math.round(threshold * 100)).reduce((all, one) => all + one, 0)
+    return `Distribution of ${count(scores.reduce((all, one) => all + one, 0))} scores; ${count(local)} are at or above the threshold ${formatScore(threshold)}.`
+  }
+  return ''
 }
 
 function drawScores({ stats: { scores, merits, threshold } }, colours) {
@@ -112,9 +122,7 @@ function drawScores({ stats: { scores, merits, threshold } }, colours) {
       xaxis: {
         range: [0, 1],
         title: {
-          text: isByScore
-            ? 'score: probability that local suffices'
-            : 'merit: low values gain most per cloud dollar',
+          text: isByScore ? 'score: P(local suffices)' : 'merit: gain per cloud dollar, low first',
         },
       },
       yaxis: { rangemode: 'tozero' },

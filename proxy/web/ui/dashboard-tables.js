@@ -1,15 +1,16 @@
 // Tables of the dashboard: categories, latency, routing reasons, and the drift of the scores.
 
+import { listSteps, sumByStep } from './dashboard-charts.js'
 import { explainReason } from './decision.js'
 import { $, h, replace } from './dom.js'
-import { compact, count, dollars, score as formatScore, ms, percent } from './format.js'
+import { compact, count, dollars, score as formatScore, ms, percent, when } from './format.js'
 
 const TIERS = ['local', 'cloud']
 const MEASURES = {
   decision_ms: 'Decision',
   overhead_ms: 'Proxy overhead',
   ttft_ms: 'Time to first token',
-  duration_ms: 'Total',
+  duration_ms: 'Duration',
 }
 const TIERLESS_MEASURES = ['decision_ms', 'overhead_ms']
 
@@ -130,6 +131,43 @@ export function showReasons({ by, total }) {
           createCell(percent(requests / total.requests, 1)),
         ),
       ),
+    ),
+  )
+}
+
+/** The values of the charts of requests and cost, newest first. */
+export function showSteps(stats) {
+  const box = $('#steps-data')
+  box.ontoggle = () => fillSteps(stats)
+  if (box.open) fillSteps(stats)
+}
+
+function fillSteps(stats) {
+  const { times } = listSteps(stats)
+  const columns = [
+    sumByStep(stats, times, 'requests', 'local'),
+    sumByStep(stats, times, 'requests', 'cloud'),
+    sumByStep(stats, times, 'requests', ''),
+    sumByStep(stats, times, 'cost_usd'),
+    sumByStep(stats, times, 'saved_usd'),
+  ]
+  const formats = [count, count, count, dollars, dollars]
+  replace(
+    $('#steps'),
+    createHead(`Start of the ${stats.step}`, 'Local', 'Cloud', 'No tier', 'Spent', 'Saved'),
+    h(
+      'tbody',
+      {},
+      times
+        .map((begins, index) =>
+          h(
+            'tr',
+            {},
+            h('th', { scope: 'row' }, when(begins)),
+            columns.map((values, number) => createCell(formats[number](values[index]))),
+          ),
+        )
+        .reverse(),
     ),
   )
 }

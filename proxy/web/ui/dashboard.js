@@ -1,37 +1,44 @@
 // Dashboard page: traffic, cost, quality and latency of a time range, and the effect of a threshold.
 
-import { drawChart } from './charts.js'
-import { CHARTS } from './dashboard-charts.js'
-import { showCategories, showDrift, showLatency, showReasons } from './dashboard-tables.js'
+import { drawChart, load as loadCharts } from './charts.js'
+import { CHARTS, describeChart } from './dashboard-charts.js'
+import {
+  showCategories,
+  showDrift,
+  showLatency,
+  showReasons,
+  showSteps,
+} from './dashboard-tables.js'
+import * as view from './dashboard-view.js'
 import { $, h, replace } from './dom.js'
 import { showErrors } from './errors-card.js'
-import { ago, compact, count, dollars, ms, percent } from './format.js'
+import { offerKeys, offerModels, openFilters } from './filters.js'
+import { showFirstRequest } from './first-request.js'
+import { ago, compact, count, dollars, ms, percent, when } from './format.js'
+import { refreshHeadline } from './headline.js'
 import { getJson } from './http.js'
 import { showKeys } from './keys-card.js'
 import { showLearning } from './learning-card.js'
 import { openRequests } from './requests.js'
 import './shell.js'
 import { openThreshold } from './threshold-card.js'
+import { openTimeRange } from './time-range.js'
 
 const REFRESH_MS = 10_000
 const TIERS = ['local', 'cloud']
 
 const state = {
-  span: readSpan(),
   stats: null,
   quality: null,
   learning: null,
+  errors: null,
+  keys: null,
   updatedAt: null,
   isPaused: false,
   isDrawing: false,
 }
 const charts = {}
 let pending = null // the AbortController of the current refresh
-
-function readSpan() {
-  const wanted = new URLSearchParams(location.search).get('since')
-  return ['24h', '7d', '30d', 'all'].includes(wanted) ? wanted : '24h'
-}
 
 // --- figures ---
 
@@ -63,7 +70,9 @@ const figures = Object.fromEntries(
     ['spent', 'Spent'],
     ['saved', 'Saved'],
     ['local', 'Answered locally'],
+    ['failed', 'Failed'],
     ['decision', 'Decision'],
+    ['first', 'First token'],
     ['recovered', 'Quality recovered'],
     ['localTier', 'Local tier'],
     ['cloudTier', 'Cloud tier'],
@@ -77,33 +86,52 @@ replace(
 function formatChange(now, before) {
   if (!before) return ''
   const share = now / before - 1
-  return `${share >= 0 ? '+' : '−'}${percent(Math.abs(share))} against the previous ${state.span}`
+  const period = view.SPANS[state.stats.span] ?? 'period'
+  return `${share >= 0 ? '+' : '−'}${percent(Math.abs(share))} against the previous ${period}`
 }
 
-function showFigures({ total, before, by, latency, tiers }) {
-  const countOf = (target) => by.target.find(({ value }) => value === target)?.requests ?? 0
-  const answered = countOf('local') + countOf('cloud')
+const list = (parts) => parts.filter(Boolean).join(' · ')
+
+function showFigures({ total, before, latency, tiers }) {
+  const { answered, answered_locally: locally, failed, refused, cancelled } = total
   figures.requests.show(compact(total.requests), formatChange(total.requests, before?.requests))
   figures.spent.show(dollars(total.cost_usd), `all-cloud cost ${dollars(total.cloud_cost_usd)}`)
   figures.saved.show(
     dollars(total.saved_usd),
     total.cloud_cost_usd
       ? `${percent(total.saved_usd / total.cloud_cost_usd)} of the all-cloud cost`
-      : '',
+      : 'no priced requests',
     total.saved_usd > 0 ? 'good' : '',
   )
   figures.local.show(
-    answered ? percent(countOf('local') / answered) : '–',
-    total.failed
-      ? `${count(total.failed)} failed (${percent(total.failed / total.requests, 1)})`
-      : 'no failures',
+    answered ? percent(locally / answered) : '–',
+    `${count(locally)} of ${count(answered)} answered requests`,
   )
-  const decision = latency.find(
-    ({ measure, target }) => measure === 'decision_ms' && target === 'all',
+  figures.failed.show(
+    answered + failed ? percent(failed / (answered + failed), failed ? 1 : 0) : '–',
+    list([
+      `${count(failed)} of ${count(answered + failed)} answered or failed`,
+      refused && `${count(refused)} refused`,
+      cancelled && `${count(cancelled)} cancelled`,
+    ]),
+    failed ? 'bad' : '',
   )
+  const find = (name, tier) =>
+    latency.find(({ measure, target }) => measure === name && target === tier)
+  const decision = find('decision_ms', 'all')
   figures.decision.show(
     decision ? ms(decision.ms.p50) : '–',
     decision ? `p95 ${ms(decision.ms.p95)}, p99 ${ms(decision.ms.p99)}` : '',
+  )
+  const first = find('ttft_ms', 'all')
+  figures.first.show(
+    first ? ms(first.ms.p50) : '–',
+    list(
+      TIERS.map((tier) => {
+        const row = find('ttft_ms', tier)
+        return row && `${tier} ${ms(row.ms.p50)}`
+      }),
+    ) || 'no streamed answers',
   )
   for (const tier of TIERS) {
     const { is_up: isUp, problem, model, in_flight: running, waiting } = tiers[tier]
@@ -135,32 +163,38 @@ const updateCategories = () =>
 // --- charts ---
 
 function draw(name) {
-  if (!state.isDrawing) return
+  // A hidden chart has no size.
+  if (!state.isDrawing || $('#content').hidden) return
+  const label = describeChart(name, state)
+  if (label) $(`#${name}`).setAttribute('aria-label', label)
   if (charts[name]) charts[name].update()
   else charts[name] = drawChart($(`#${name}`), (colours) => CHARTS[name](state, colours))
 }
 
 // --- refresh ---
 
-const requests = openRequests(() => state.span)
-const threshold = openThreshold(() => state.span)
+const requests = openRequests()
+const threshold = openThreshold(() => view.periodQuery())
+openTimeRange()
+openFilters()
 
 async function refresh({ reset = false } = {}) {
   pending?.abort()
   pending = new AbortController()
   const { signal } = pending
-  const load = async (name, show) => {
-    state[name] = await getJson(`/api/${name}?since=${state.span}`, { signal })
+  const load = async (name, show, options = {}) => {
+    state[name] = await getJson(`/api/${name}?${view.periodQuery(options)}`, { signal })
     show()
   }
   try {
     await Promise.all([
-      load('stats', showStats),
+      load('stats', showStats, { filters: true }),
       threshold.refresh({ signal }),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
       load('errors', () => showErrors(state.errors)),
-      load('keys', () => showKeys(state.keys.keys)),
+      load('keys', showKeyUse),
+      refreshHeadline({ signal }),
       requests.refresh({ reset }),
     ])
     state.updatedAt = Date.now() / 1000
@@ -177,20 +211,47 @@ async function refresh({ reset = false } = {}) {
 
 function drawAll() {
   state.isDrawing = true
+  if ($('#content').hidden) loadCharts()
   if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
   threshold.draw()
 }
 
+function showKeyUse() {
+  showKeys(state.keys.keys)
+  offerKeys(state.keys.keys)
+}
+
 function showStats() {
-  const { total, drift } = state.stats
-  const isEmpty = total.requests === 0 && state.span === 'all'
-  $('#nothing').hidden = !isEmpty
+  const { total, drift, basis, by } = state.stats
+  showFirstRequest(total.requests === 0, () => {
+    if (!state.isPaused) refresh({ reset: true })
+  }).catch((error) => replace($('#trouble'), error.message))
+  showBasis(basis)
+  offerModels(by.model.map(({ value }) => value))
   showFigures(state.stats)
   showLatency(state.stats)
   showReasons(state.stats)
   updateCategories()
   showDrift(drift)
+  showSteps(state.stats)
   for (const name of ['traffic', 'money', 'scores']) draw(name)
+}
+
+/** Say what the figures cover, where it is not exactly the chosen range and filters. */
+function showBasis({ totals, details, searched, searched_since: since }) {
+  const newest = searched && `the newest ${count(searched)} requests, since ${when(since)}`
+  replace(
+    $('#basis-note'),
+    list([
+      totals === 'hours' && view.getSpan() !== 'all' && 'Figures cover full hours (UTC)',
+      newest && totals === 'rows' && `Figures cover matches among ${newest}`,
+      newest &&
+        totals === 'hours' &&
+        details === 'rows' &&
+        `Latency and scores cover matches among ${newest}`,
+      view.hasFilters() && 'Quality, the cost-quality curve and self-calibration are not filtered',
+    ]),
+  )
 }
 
 function showFreshness() {
@@ -218,17 +279,10 @@ $('#pause').addEventListener('click', () => {
   if (!state.isPaused) refresh()
 })
 
-$(`#spans input[value="${state.span}"]`).checked = true
-$('#spans').addEventListener('change', (event) => {
-  state.span = event.target.value
-  const url = new URL(location.href)
-  url.searchParams.set('since', state.span)
-  history.replaceState(null, '', url)
+view.onChange(({ isTurn }) => {
+  if (isTurn) return // the list follows by itself
   refresh({ reset: true })
 })
-
-replace(
-  $('#first'),
-  `curl ${location.origin}/v1/chat/completions \\\n  -H 'content-type: application/json' \\\n  -d '{"model": "auto", "messages": [{"role": "user", "content": "What is 2+2?"}]}'`,
-)
+// On a phone the filters would fill the first screen.
+$('#filter-box').open = view.hasFilters() || matchMedia('(min-width: 721px)').matches
 refresh({ reset: true })

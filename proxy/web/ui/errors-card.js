@@ -1,5 +1,6 @@
 // The dashboard's card of errors: failures and refusals by cause. A cause filters the request list.
 
+import * as view from './dashboard-view.js'
 import { createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
 import { ago, count, percent, when } from './format.js'
@@ -152,11 +153,6 @@ function offerCodes(errors) {
 
 /** Show the requests of a cause in the list. */
 function filterRequests({ target, ending, code }) {
-  const form = $('#filters')
-  const wanted = { target: target ?? 'none', ending, error_code: code ?? '' }
-  for (const field of form.elements) {
-    if (field.name) field.value = wanted[field.name] ?? ''
-  }
-  form.requestSubmit()
+  view.change({ target: target ?? 'none', ending, error_code: code ?? '' })
   $('#recent').scrollIntoView({ block: 'start' })
 }

@@ -102,7 +102,10 @@ export class StepCard {
     this.headline.hidden = !step.headline
     replace(
       this.problems,
-      step.problems.map((problem) => h('p', { class: 'small problem' }, problem.message)),
+      // The notice above the steps says once what a missing extra means for all of them.
+      step.problems
+        .filter(({ code }) => code !== 'train_missing')
+        .map((problem) => h('p', { class: 'small problem' }, problem.message)),
     )
     this.show(step.last)
   }
@@ -110,7 +113,11 @@ export class StepCard {
   show(job) {
     this.job = job
     const isRunning = job?.state === 'running'
-    const [state, kind] = STATES[job?.state] ?? ['not run here', '']
+    const needsExtra = this.step.problems.some(({ code }) => code === 'train_missing')
+    const [state, kind] = STATES[job?.state] ?? [
+      needsExtra ? 'needs the train extra' : 'not run here',
+      '',
+    ]
     this.badge.className = `badge ${kind}`
     replace(this.badge, state)
     this.element.toggleAttribute('data-running', isRunning)

@@ -114,12 +114,23 @@ async function refresh() {
     replace(
       $('#extra'),
       h(
-        'p',
-        {},
-        'Some steps need the train extra, which is not installed: ',
-        h('code', {}, command),
+        'div',
+        { class: 'stack' },
+        h(
+          'p',
+          {},
+          h('b', {}, 'Results can be read; most steps cannot run here. '),
+          `${countBlocked(response.steps)} of ${response.steps.length} steps need the train extra (PyTorch and others). It is best installed on a machine without live traffic:`,
+        ),
+        h('p', { class: 'row' }, h('code', {}, command), createCopyButton(command, 'Copy command')),
+        h(
+          'p',
+          { class: 'small' },
+          'Without it: read the results of the shipped router model below, and let the router calibrate itself on judged traffic (',
+          h('code', {}, 'learning.auto'),
+          ').',
+        ),
       ),
-      createCopyButton(command, 'Copy command'),
     )
   }
   const before = running?.id
@@ -127,6 +138,9 @@ async function refresh() {
   for (const step of response.steps) cards.get(step.name)?.update(step)
   if (running && running.id !== before) follow(running)
 }
+
+const countBlocked = (steps) =>
+  steps.filter(({ problems }) => problems.some(({ code }) => code === 'train_missing')).length
 
 async function loadResults() {
   const names = [...cards.keys()]

@@ -150,6 +150,7 @@ function createModels({ models, learning_curve: result }) {
       })),
       'Router models',
     ),
+    made.map(([name, { metrics }]) => createMetrics(name, metrics)),
     learned && [
       h(
         'p',
@@ -158,6 +159,26 @@ function createModels({ models, learning_curve: result }) {
       ),
       learned,
     ],
+  )
+}
+
+const METRICS = {
+  auroc_local: 'AUROC, local answer is good',
+  apgr: 'APGR',
+  pgr_at_40_usd: 'Quality recovered at 40% of the cost',
+  ece_local: 'Calibration error, P(local good)',
+  ece_score: 'Calibration error of the score',
+}
+
+/** The validation figures that a router model carries with it, without any result file. */
+function createMetrics(name, metrics) {
+  const validation = metrics?.validation
+  const known = Object.entries(METRICS).filter(([key]) => typeof validation?.[key] === 'number')
+  if (!known.length) return null
+  return createTable(
+    [`Validation of the ${name} model, n = ${count(validation.rows)}`, 'Value'],
+    known.map(([key, title]) => ({ cells: [title, score(validation[key], 3)] })),
+    `Validation of the ${name} model`,
   )
 }
 

@@ -33,7 +33,7 @@ export function ms(value) {
 }
 
 export function percent(value, digits = 0) {
-  return missing(value) ? NONE : `${(value * 100).toFixed(digits)} %`
+  return missing(value) ? NONE : `${(value * 100).toFixed(digits)}%`
 }
 
 export const count = (value) => (missing(value) ? NONE : plain.format(value))

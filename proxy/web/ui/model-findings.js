@@ -70,8 +70,8 @@ export function createEvaluation({ evaluation: result }) {
     ['AUROC, local answer is good', formatInterval(inside.auroc_local)],
     ['AUROC from source and category alone', formatInterval(inside.auroc_category_mean)],
     ['APGR', formatInterval(inside.apgr)],
-    ['Cloud share for 50 % of the gap', percent(inside.cpt_50)],
-    ['Cloud share for 80 % of the gap', percent(inside.cpt_80)],
+    ['Cloud share for 50% of the gap', percent(inside.cpt_50)],
+    ['Cloud share for 80% of the gap', percent(inside.cpt_80)],
     ['Calibration error of the score (ECE)', score(inside.ece_score, 3)],
     ['ECE expected by chance', score(inside.ece_by_chance, 3)],
   ]

@@ -1,120 +1,111 @@
-// Request list of the dashboard: filters, search and paging. It shows one page at a time, because a
+// Request list of the dashboard: order, paging and live rows. It shows one page at a time, because a
 // browser needs seconds to lay out ten thousand rows when the drawer opens.
 
-import { createGauge, createTierBadge, REASON_NAMES } from './decision.js'
+import * as view from './dashboard-view.js'
+import { createGauge, createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
 import { ago, count, ms, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { followAddress, openDetails } from './request-details.js'
-import { formatResult, RESULT_NAMES } from './second-look.js'
+import { formatResult } from './second-look.js'
 
-const PAGE = 50
-const TYPING_MS = 250 // delay of the search after the last key
-const CATEGORIES = [
-  'code',
-  'maths',
-  'translation',
-  'summary',
-  'extraction',
-  'writing',
-  'reasoning',
-  'question',
-  'other',
-]
-const ENDINGS = [
-  'ok',
-  'rejected',
-  'upstream_error',
-  'timeout',
-  'client_gone',
-  'stopped',
-  'internal_error',
-]
+const PAGE = matchMedia('(max-width: 720px)').matches ? 20 : 50 // rows are cards on a phone
+const LIVE_MS = 2_000
+// By their order in the table: the heading and the name of its order.
 const COLUMNS = [
-  'Time',
-  'Tier',
-  'Score',
-  'Prompt',
-  'First token',
-  'Duration',
-  'Tokens',
-  'Cost',
-  'Ending',
+  ['Time', 'time'],
+  ['Tier'],
+  ['Score', 'score'],
+  ['Prompt'],
+  ['First token'],
+  ['Duration', 'duration'],
+  ['Tokens', 'tokens'],
+  ['Cost', 'cost'],
+  ['Status'],
 ]
-
-const FILTERS = {
-  target: ['Tier', ['local', 'cloud', 'none']],
-  reason: ['Reason', REASON_NAMES],
-  ending: ['Ending', ENDINGS],
-  error_code: ['Error', []], // the card of errors adds the codes that occur
-  category: ['Category', CATEGORIES],
-  second_look: ['Second look', [...RESULT_NAMES, 'none']],
+const ORDERS = {
+  'time desc': 'Newest first',
+  'time asc': 'Oldest first',
+  'cost desc': 'Highest cost',
+  'duration desc': 'Longest duration',
+  'tokens desc': 'Most tokens',
+  'score asc': 'Lowest score',
+  'score desc': 'Highest score',
 }
 
 /**
  * Create the request list in the page's table.
  *
- * @param getSpan returns the time range to show
- * @returns refresh: adds new requests; with `reset` it loads the first page again
+ * @returns refresh: adds new requests; with `reset` it loads the page of the address again
  */
-export function openRequests(getSpan) {
+export function openRequests() {
   const table = $('.requests')
   const body = $('tbody', table)
   const rows = new Map() // by id, in the order of the table
-  let cursors = [null] // the cursors of the pages up to this one; null is the newest request
+  const cursors = new Map() // of the pages that were shown, by their number
   let nextCursor = null // the cursor of the next page
   let lastQuery = 0 // number of the latest query; responses to earlier ones are dropped
-  let filters = new URLSearchParams()
+  let live = null // the timer of live rows
 
-  replace(
-    $('thead', table),
+  const getPage = () => Number(view.get('page')) || 1
+  const getOrder = () => `${view.get('sort') || 'time'} ${view.get('order') || 'desc'}`
+
+  const heads = COLUMNS.map(([name, sort]) =>
     h(
-      'tr',
-      {},
-      COLUMNS.map((name) => h('th', { scope: 'col' }, name)),
+      'th',
+      { scope: 'col' },
+      sort
+        ? h('button', { type: 'button', class: 'sort', on: { click: () => turn(sort) } }, name)
+        : name,
     ),
   )
-  const search = h('input', {
-    type: 'search',
-    name: 'search',
-    placeholder: 'Prompt text or request ID',
-    'aria-label': 'Search',
-    maxlength: 200,
-  })
-  replace(
-    $('#filters'),
-    search,
-    Object.entries(FILTERS).map(([name, [label, values]]) =>
-      h(
-        'label',
-        { class: 'filter' },
-        h('span', { class: 'offscreen' }, label),
-        h(
-          'select',
-          { name },
-          h('option', { value: '' }, `${label}: all`),
-          values.map((value) => h('option', { value }, value)),
-        ),
-      ),
-    ),
-  )
+  replace($('thead', table), h('tr', {}, heads))
+  const order = $('#order')
+  order.append(...Object.entries(ORDERS).map(([value, name]) => h('option', { value }, name)))
+  order.addEventListener('change', () => setOrder(...order.value.split(' ')))
 
-  async function loadPage(before) {
-    const query = new URLSearchParams(filters)
-    query.set('since', getSpan())
+  /** Sort by a column: the largest first, then the smallest. */
+  function turn(sort) {
+    const [current, direction] = getOrder().split(' ')
+    setOrder(sort, current === sort && direction === 'desc' ? 'asc' : 'desc')
+  }
+
+  function setOrder(sort, direction) {
+    view.change({
+      sort: sort === 'time' ? '' : sort,
+      order: direction === 'desc' ? '' : direction,
+    })
+  }
+
+  function showOrder() {
+    const [sort, direction] = getOrder().split(' ')
+    for (const [index, [, name]] of COLUMNS.entries()) {
+      if (name === sort)
+        heads[index].setAttribute('aria-sort', direction === 'asc' ? 'ascending' : 'descending')
+      else heads[index].removeAttribute('aria-sort')
+    }
+    if (!(`${sort} ${direction}` in ORDERS))
+      order.append(h('option', { value: `${sort} ${direction}` }, `${sort}, lowest first`))
+    order.value = `${sort} ${direction}`
+    $('#export').href = `/api/requests.csv?${view.listQuery()}`
+  }
+
+  async function loadPage() {
+    const query = view.listQuery()
     query.set('limit', PAGE)
-    if (before) query.set('before', before)
+    if (view.get('before')) query.set('before', view.get('before'))
     return getJson(`/api/requests?${query}`)
   }
 
-  /** Show the page of the last of these cursors. */
-  async function showPage(newCursors) {
+  /** Show the page of the address. */
+  async function showPage() {
     lastQuery += 1
     const number = lastQuery
     table.setAttribute('aria-busy', 'true')
-    const page = await loadPage(newCursors.at(-1))
+    showOrder()
+    const page = await loadPage()
     if (number !== lastQuery) return
-    cursors = newCursors
+    cursors.set(getPage(), view.get('before'))
     rows.clear()
     for (const request of page.requests) rows.set(request.id, request)
     replace(body, [...rows.values()].map(createRow))
@@ -123,29 +114,33 @@ export function openRequests(getSpan) {
   }
 
   function showState(searched) {
+    const number = getPage()
+    const isNewest = getOrder() === 'time desc'
     table.removeAttribute('aria-busy')
     replace($('#list-trouble'))
     $('#older').disabled = !nextCursor
-    $('#newer').disabled = cursors.length === 1
-    $('#pager').hidden = !nextCursor && cursors.length === 1
+    $('#newer').disabled = number === 1
+    replace($('#newer'), isNewest ? 'Newer' : 'Previous')
+    replace($('#older'), isNewest ? 'Older' : 'Next')
+    $('#pager').hidden = !nextCursor && number === 1
     const scope = searched
-      ? ` in the ${cursors.length > 1 ? 'next' : 'newest'} ${count(searched)}`
+      ? ` in the ${number > 1 && isNewest ? 'next' : 'newest'} ${count(searched)}`
       : ''
-    const label = cursors.length > 1 || nextCursor ? `Page ${cursors.length}: ` : ''
+    const label = number > 1 || nextCursor ? `Page ${number}: ` : ''
     replace(
       $('#list-state'),
       rows.size
         ? `${label}${count(rows.size)} requests${scope}`
-        : `${label}no matching requests${scope}${nextCursor ? '; select Older to search further back' : ''}`,
+        : `${label}No matching requests${scope}${nextCursor ? '; select Older to search further back' : ''}`,
     )
   }
 
-  /** Add new requests at the top and keep the other rows in place. An older page does not change. */
-  async function addNew() {
+  /** Add new requests at the top and keep the other rows in place. Other pages do not change. */
+  async function addNew({ highlight = false } = {}) {
     for (const cell of body.querySelectorAll('time')) replace(cell, ago(Number(cell.dataset.at)))
-    if (cursors.length > 1) return
+    if (getPage() > 1 || getOrder() !== 'time desc') return
     const number = lastQuery
-    const page = await loadPage(null)
+    const page = await loadPage()
     if (number !== lastQuery) return
     const fresh = page.requests.filter(({ id }) => !rows.has(id))
     const currentIds = new Set(page.requests.map(({ id }) => id))
@@ -155,7 +150,9 @@ export function openRequests(getSpan) {
       row.remove()
     }
     for (const request of fresh) rows.set(request.id, request)
-    body.prepend(...fresh.map(createRow))
+    const created = fresh.map(createRow)
+    if (highlight) for (const row of created) row.classList.add('fresh')
+    body.prepend(...created)
     nextCursor = page.more
     showState(page.searched)
   }
@@ -169,31 +166,44 @@ export function openRequests(getSpan) {
     }
   }
 
-  let typing = null
-  const applyFilters = () => {
-    const form = new FormData($('#filters'))
-    filters = new URLSearchParams([...form].filter(([, value]) => value))
-    reportErrors(() => showPage([null]))
+  // --- live rows ---
+
+  function setLive(isOn) {
+    clearInterval(live)
+    live = isOn ? setInterval(follow, LIVE_MS) : null
+    $('#live').setAttribute('aria-pressed', String(isOn))
+    if (!isOn) return
+    if (getPage() > 1 || getOrder() !== 'time desc') view.change({ sort: '', order: '' })
+    else follow()
   }
-  $('#filters').addEventListener('input', (event) => {
-    clearTimeout(typing)
-    typing = setTimeout(applyFilters, event.target === search ? TYPING_MS : 0)
-  })
-  $('#filters').addEventListener('submit', (event) => {
-    event.preventDefault()
-    applyFilters()
-  })
+
+  const follow = () => {
+    if (!document.hidden) reportErrors(() => addNew({ highlight: true }))
+  }
+
+  $('#live').addEventListener('click', () => setLive(live === null))
   $('#older').addEventListener('click', () =>
-    reportErrors(() => showPage([...cursors, nextCursor])),
+    view.change({ before: nextCursor, page: String(getPage() + 1) }),
   )
-  $('#newer').addEventListener('click', () => reportErrors(() => showPage(cursors.slice(0, -1))))
+  $('#newer').addEventListener('click', () => {
+    const number = getPage() - 1
+    // A page that was opened by its address does not know the pages before it.
+    if (number > 1 && cursors.has(number))
+      view.change({ before: cursors.get(number), page: String(number) })
+    else view.change({ before: '', page: '' })
+  })
+  view.onChange(({ isTurn }) => {
+    if (live !== null && (getPage() > 1 || getOrder() !== 'time desc')) setLive(false)
+    if (!isTurn) cursors.clear()
+    reportErrors(showPage)
+  })
   body.addEventListener('click', (event) => {
     const row = event.target.closest('tr')
     if (row && !getSelection().toString()) openDetails(row.dataset.id)
   })
   followAddress()
 
-  return { refresh: ({ reset = false } = {}) => (reset ? showPage([null]) : addNew()) }
+  return { refresh: ({ reset = false } = {}) => (reset ? showPage() : addNew()) }
 }
 
 function createRow(request) {
@@ -203,11 +213,14 @@ function createRow(request) {
       ? '–'
       : `${count(request.input_tokens)} → ${count(request.output_tokens)}`
   const failed = !['ok', 'client_gone'].includes(ending)
+  const result = request.error_code ?? ending
+  const createCell = (name, attributes, ...content) =>
+    h('td', { 'data-name': name, ...attributes }, content)
   return h(
     'tr',
     { 'data-id': id },
-    h(
-      'td',
+    createCell(
+      'Time',
       {},
       h(
         'time',
@@ -215,32 +228,43 @@ function createRow(request) {
         ago(request.created_at),
       ),
     ),
-    h('td', {}, createTierBadge(target, model)),
-    h(
-      'td',
+    createCell('Tier', { title: model }, createTierBadge(target, model)),
+    createCell(
+      'Score',
       {},
       createGauge(request) ?? h('span', { class: 'dim small' }, request.reason ?? '–'),
       request.second_look
         ? h('div', { class: 'dim small nowrap' }, formatResult(request.second_look))
         : null,
     ),
-    h(
-      'td',
-      { class: 'gist' },
+    createCell('Prompt', { class: 'gist' }, createGist(request, failed)),
+    createCell('First token', { class: 'num' }, ms(request.ttft_ms)),
+    createCell('Duration', { class: 'num' }, ms(request.duration_ms)),
+    createCell('Tokens', { class: 'num' }, tokens),
+    createCell('Cost', { class: 'num' }, usd(request.cost_usd)),
+    createCell(
+      'Status',
+      {},
       h(
-        'button',
-        { type: 'button', class: 'link', 'aria-haspopup': 'dialog' },
-        request.prompt ?? id,
+        'span',
+        { class: `badge ${failed ? 'danger' : ''}`, title: result },
+        h('span', { class: 'clip' }, result),
       ),
     ),
-    h('td', { class: 'num' }, ms(request.ttft_ms)),
-    h('td', { class: 'num' }, ms(request.duration_ms)),
-    h('td', { class: 'num' }, tokens),
-    h('td', { class: 'num' }, usd(request.cost_usd)),
-    h(
-      'td',
-      {},
-      h('span', { class: `badge ${failed ? 'danger' : ''}` }, request.error_code ?? ending),
-    ),
+  )
+}
+
+/** The prompt as the button that opens the details; without one the error, or the id. */
+function createGist({ id, prompt, error, error_code: code }, failed) {
+  const text = prompt ?? (failed ? (error ?? code) : null)
+  return h(
+    'button',
+    {
+      type: 'button',
+      class: `link${prompt === null ? ' dim' : ''}`,
+      'aria-haspopup': 'dialog',
+      title: text ?? id,
+    },
+    text ?? id,
   )
 }

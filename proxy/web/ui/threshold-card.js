@@ -15,10 +15,10 @@ const TYPING_MS = 200 // delay of the preview after the last step of the slider
 /**
  * Connect the card of the page.
  *
- * @param getSpan returns the time range of the curve
+ * @param getPeriod returns the query of the time range
  * @returns refresh: reads the curve and the setting again; draw: starts the chart
  */
-export function openThreshold(getSpan) {
+export function openThreshold(getPeriod) {
   const slider = $('#whatif')
   let pareto = null
   let state = null // of /api/threshold
@@ -165,7 +165,7 @@ export function openThreshold(getSpan) {
     const read = async (path, show) => show(await getJson(path, { signal }))
     await Promise.all([
       read('/api/threshold', showSetting),
-      read(`/api/pareto?since=${getSpan()}`, (current) => {
+      read(`/api/pareto?${getPeriod()}`, (current) => {
         pareto = current
         showCurve()
       }),
