@@ -196,7 +196,8 @@ async def test_answer_that_broke_off_says_so(
 async def test_finished_stream_is_not_an_aborted_request(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
-    local.answer = streamed("An answer.")
+    gate = Gate()  # between [DONE] and the end of the body
+    local.answer = [*streamed("An answer.")[:-1], gate, b"0\r\n\r\n"]
     page = await show(proxy.origin)
     failed: list[str] = []
     page.on("requestfailed", lambda request: failed.append(request.url))
@@ -205,6 +206,7 @@ async def test_finished_stream_is_not_an_aborted_request(
     ):
         await ask(page)
         await complete(page)
+        gate.open()
     assert failed == []
 
 
