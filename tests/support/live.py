@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.config import UpstreamConfig, load_config
-from proxy.record import SecondLookResult, Target
+from proxy.record import PICODOLLARS, SecondLookResult, Target
 
 if TYPE_CHECKING:
     from proxy.routing.router import Model
@@ -333,6 +333,7 @@ class LiveProxy:
         rows = self.rows()
         assert len(rows) == requests
         check_agreement(rows, samples)
+        check_key_totals(self._database, rows)
         return Outcome(rows, samples)
 
     async def row_of(self, response: httpx2.Response) -> Row:
@@ -493,6 +494,30 @@ def check_agreement(rows: list[Row], samples: Samples) -> None:
         assert samples(f"{seconds}_sum", result=result) == pytest.approx(sum(known))
     assert samples("router_overhead_seconds_sum") >= 0
     assert samples("router_records_dropped_total") == 0
+
+
+def check_key_totals(database: Path, rows: list[Row]) -> None:
+    """The totals by API key, of hours and of days, agree with the rows."""
+    expected = Counter(
+        (row["client_key_hash"], row["target"] or "", row["ending"])
+        for row in rows
+        if row["client_key_hash"] is not None
+    )
+    spent = sum(row["cost_usd"] or 0 for row in rows if row["client_key_hash"] is not None)
+    connection = sqlite3.connect(database)
+    try:
+        for table in ("key_hours", "key_days"):
+            counted: Counter[tuple[str, str, str]] = Counter()
+            picos = 0
+            for *key, requests, pico in connection.execute(
+                f"SELECT key_hash, target, ending, requests, cost_pico FROM {table}"
+            ):
+                counted[tuple(key)] += requests
+                picos += pico
+            assert counted == expected
+            assert picos / PICODOLLARS == pytest.approx(spent, abs=1e-11)
+    finally:
+        connection.close()
 
 
 def check_headers(headers: Mapping[str, str], row: Row) -> None:
