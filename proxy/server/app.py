@@ -305,6 +305,7 @@ class Proxy:
         self._notifier = Notifier(
             Notices(self.store.database),
             config=lambda: self.config,
+            callers=lambda: self.gateway.snapshot.keys.valid,
             tier=self._tier,
             spending=self._limits.spending,
         )

@@ -9,12 +9,13 @@ import datetime as dt
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from proxy.auth import Principal
 from proxy.budget import SpendingLimits
 from proxy.config import Config, NotificationEvent, Secret
-from proxy.record import Target, key_hash
+from proxy.record import Target
 from proxy.server.webhook import Sent, send
 from proxy.storage import Notices
 from proxy.upstream import Upstream
@@ -73,6 +74,7 @@ class Notifier:
         notices: Notices,
         *,
         config: Callable[[], Config],
+        callers: Callable[[], Sequence[Principal]],
         tier: Callable[[Target], Upstream],
         spending: SpendingLimits,
         send: Send = send,
@@ -82,6 +84,7 @@ class Notifier:
     ) -> None:
         self._notices = notices
         self._config = config
+        self._callers = callers
         self._tier = tier
         self._spending = spending
         self._send = send
@@ -155,14 +158,13 @@ class Notifier:
 
     def _budgets(self) -> Iterator[tuple[str, str, float, float, dict[str, Any]]]:
         """The budgets above zero: a name, the words for it, what is spent, the limit, and facts."""
-        config = self._config()
-        if budget := config.budget.cloud_usd_per_day:
+        if budget := self._config().budget.cloud_usd_per_day:
             yield "", "the daily cloud budget", self._spending.spent_today(), budget, {}
-        for key in config.server.api_keys:
-            if budget := key.cloud_usd_per_day:
-                digest = key_hash(key.key.reveal())
-                owner = f"the daily cloud budget of the API key {key.name or digest}"
-                facts = {"key_hash": digest, "key_name": key.name}
+        for caller in self._callers():
+            if budget := caller.cloud_usd_per_day:
+                digest, name = caller.key_hash, caller.shown_name
+                owner = f"the daily cloud budget of the API key {name}"
+                facts = {"key_hash": digest, "key_name": name}
                 yield digest, owner, self._spending.spent_by_key(digest), budget, facts
 
     def _queue_message(self, event: NotificationEvent, text: str, **facts: Any) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from fakes import PATIENCE_SECONDS, End, FakeUpstream, Gate, silent_address, whole
 from live import StartProxy, config_fields
+from proxy.auth import ApiKeys
 from proxy.cli.main import main
 from proxy.config import Config, Secret, load_config
 from proxy.record import Target, key_hash
@@ -72,6 +73,7 @@ class Watch:
         self.notifier = Notifier(
             Notices(store.database, clock=lambda: self.clock[0]),
             config=lambda: self.config,
+            callers=lambda: ApiKeys(self.config.server.api_keys).valid,
             tier=lambda target: self.tiers[target],  # type: ignore[arg-type,return-value]
             spending=self.spending,  # type: ignore[arg-type]
             first_retry=0.01,

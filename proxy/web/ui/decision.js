@@ -3,7 +3,7 @@
 // merit.
 
 import { h } from './dom.js'
-import { formatFallback } from './fallback.js'
+import { formatFallback } from './failure.js'
 import { score as formatScore } from './format.js'
 import { formatSecondLook } from './second-look.js'
 

@@ -24,20 +24,31 @@ const FAILURES = {
   overloaded: 'was overloaded',
   insufficient_quota: 'has no quota left',
   unavailable: 'was unavailable',
+  budget: 'was over its budget',
+}
+// The same of answers that arrived and were not used.
+const REJECTIONS = {
   evidence: 'gave an answer that a second look rejected',
   verify_timeout: 'took too long for a second look',
   logprobs: 'gave no log-probabilities',
-  budget: 'was over its budget',
 }
 
 /** What a tier did, from a code; an unknown code is spelled out. */
 export const describeWhy = (code) =>
-  FAILURES[code] ?? `failed: ${String(code ?? 'unknown reason').replaceAll('_', ' ')}`
+  FAILURES[code] ??
+  REJECTIONS[code] ??
+  `failed: ${String(code ?? 'unknown reason').replaceAll('_', ' ')}`
 
 /** Read `x-router-fallback`: {from, to, why}; null if it has another form. */
 export function parseFallback(header) {
   const match = /^(local|cloud)->(local|cloud):([a-z0-9_]{1,60})$/.exec(header ?? '')
   return match && { from: match[1], to: match[2], why: match[3] }
+}
+
+/** What the first tier did, from `x-router-fallback`; empty if an answer of it was rejected. */
+export function formatFallback(header) {
+  const { from, why } = parseFallback(header) ?? {}
+  return FAILURES[why] ? `${from} ${FAILURES[why]}` : ''
 }
 
 // Why only one tier was asked, by the reason of the decision.

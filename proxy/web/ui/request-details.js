@@ -108,6 +108,7 @@ function createDetails(
       ['P(local good)', formatScore(row.p_local, 4)],
       ['P(cloud good)', formatScore(row.p_cloud, 4)],
       ['Session', row.session_id?.slice(0, 8) ?? '–'],
+      ...(row.key_name ? [['API key', row.key_name]] : []),
       ...(row.failed_check
         ? [
             ['Failed check', formatCheck(row.failed_check)],

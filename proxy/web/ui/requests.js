@@ -228,7 +228,18 @@ function createRow(request) {
         ago(request.created_at),
       ),
     ),
-    createCell('Tier', { title: model }, createTierBadge(target, model)),
+    createCell(
+      'Tier',
+      { title: model },
+      createTierBadge(target, model),
+      request.key_name
+        ? h(
+            'div',
+            { class: 'dim small clip', title: `API key ${request.key_name}` },
+            request.key_name,
+          )
+        : null,
+    ),
     createCell(
       'Score',
       {},
