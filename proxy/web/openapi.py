@@ -211,15 +211,15 @@ def document() -> bytes:
         streams = path in ("/api/chat", "/api/generate")
         paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
-    for path, (method, summary, body) in (*_PAGES.items(), *_PAGE_CHANGES.items()):
+    for path, (method, summary, body) in _PAGES.items():
         operation = _operation(summary, body=body, accepted=method == "post")
         names = re.findall(r"{([a-z_]+)}", path)
         operation["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in names
         ] + [
-            {"name": name, "in": "query", "schema": kind}
-            for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
+            {"name": name, "in": "query", "schema": kind, "required": (path, name) in _REQUIRED}
+            for name, kind in _QUERY_PARAMETERS.get(path, ())
         ]
         paths.setdefault(path, {})[method] = operation
     for path, summary in {
@@ -327,6 +327,35 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/threshold/preview": (
         "get", "List recent requests that another threshold would move.", None
     ),
+    "/api/threshold/apply": (
+        "post", "Change the threshold in the configuration file. With `dry_run`, only compare.",
+        {
+            "type": "object",
+            "required": ["threshold"],
+            "anyOf": [
+                {"required": ["sha256"]},
+                {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
+            ],
+            "properties": {
+                "threshold": {
+                    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]
+                },
+                "sha256": _SHA256,
+                "dry_run": {"type": "boolean"},
+            },
+        },
+    ),
+    "/api/routing/preview": (
+        "post", "Preview a threshold, rules and a band of the second look on recent requests.",
+        {
+            "type": "object",
+            "description": "Also `rules` (as routing.rules) and `verify` (with `band`) in the form "
+            "of the configuration, or both as a text in `yaml`.",
+            "properties": {
+                "threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+            },
+        },
+    ),
     "/api/threshold/undo": (
         "post", "Restore the threshold before the last change.",
         {"type": "object", "required": ["sha256"], "properties": {"sha256": _SHA256}},
@@ -359,36 +388,8 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}": ("get", "Get the state and the log of a job.", None),
     "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
-# Further methods of the same paths.
-_PAGE_CHANGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
-    "/api/threshold": (
-        "post", "Change the threshold in the configuration file. With `dry_run`, only compare.",
-        {
-            "type": "object",
-            "required": ["threshold"],
-            "properties": {
-                "threshold": {
-                    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]
-                },
-                "sha256": _SHA256,
-                "dry_run": {"type": "boolean"},
-            },
-        },
-    ),
-    "/api/threshold/preview": (
-        "post", "Preview a threshold, rules and a band of the second look on recent requests.",
-        {
-            "type": "object",
-            "properties": {
-                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
-                "rules": {"type": "array", "description": "As `routing.rules`."},
-                "verify": {"type": "object", "description": "With `band`, as in `verify`."},
-                "yaml": {"type": "string", "description": "Rules and band as YAML."},
-            },
-        },
-    ),
-}  # fmt: skip
 _SINCE: Final = ("since", {"enum": ["24h", "7d", "30d", "all"]})
+_REQUIRED: Final = {("/api/threshold/preview", "threshold")}
 _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     **dict.fromkeys(("/api/stats", "/api/quality", "/api/pareto"), (_SINCE,)),
     "/api/threshold/preview": (("threshold", {"type": "number", "minimum": 0, "maximum": 1}),),
