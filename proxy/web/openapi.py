@@ -214,7 +214,7 @@ def document() -> bytes:
         streams = path in ("/api/chat", "/api/generate")
         paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
-    pages = [(path, *described) for path, described in (*_PAGES.items(), *_PAGE_CHANGES.items())]
+    pages = [(path, *described) for path, described in _PAGES.items()]
     for path, method, summary, body in (*pages, *_KEYS):
         is_key = path.startswith("/api/keys")
         operation = _operation(
@@ -230,8 +230,8 @@ def document() -> bytes:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in names
         ] + [
-            {"name": name, "in": "query", "schema": kind}
-            for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
+            {"name": name, "in": "query", "schema": kind, "required": (path, name) in _REQUIRED}
+            for name, kind in _QUERY_PARAMETERS.get(path, ())
         ]
         paths.setdefault(path, {})[method] = operation
     paths["/api/choices"]["post"] = _operation(
@@ -374,6 +374,35 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/threshold/preview": (
         "get", "List recent requests that another threshold would move.", None
     ),
+    "/api/threshold/apply": (
+        "post", "Change the threshold in the configuration file. With `dry_run`, only compare.",
+        {
+            "type": "object",
+            "required": ["threshold"],
+            "anyOf": [
+                {"required": ["sha256"]},
+                {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
+            ],
+            "properties": {
+                "threshold": {
+                    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]
+                },
+                "sha256": _SHA256,
+                "dry_run": {"type": "boolean"},
+            },
+        },
+    ),
+    "/api/routing/preview": (
+        "post", "Preview a threshold, rules and a band of the second look on recent requests.",
+        {
+            "type": "object",
+            "description": "Also `rules` (as routing.rules) and `verify` (with `band`) in the form "
+            "of the configuration, or both as a text in `yaml`.",
+            "properties": {
+                "threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+            },
+        },
+    ),
     "/api/threshold/undo": (
         "post", "Restore the threshold before the last change.",
         {"type": "object", "required": ["sha256"], "properties": {"sha256": _SHA256}},
@@ -412,35 +441,6 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
     "/api/jobs/{job_id}": ("get", "Get the state and the log of a job.", None),
     "/api/jobs/{job_id}/cancel": ("post", "Cancel a job.", None),
 }  # fmt: skip
-# Further methods of the same paths.
-_PAGE_CHANGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
-    "/api/threshold": (
-        "post", "Change the threshold in the configuration file. With `dry_run`, only compare.",
-        {
-            "type": "object",
-            "required": ["threshold"],
-            "properties": {
-                "threshold": {
-                    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]
-                },
-                "sha256": _SHA256,
-                "dry_run": {"type": "boolean"},
-            },
-        },
-    ),
-    "/api/threshold/preview": (
-        "post", "Preview a threshold, rules and a band of the second look on recent requests.",
-        {
-            "type": "object",
-            "properties": {
-                "threshold": {"type": "number", "minimum": 0, "maximum": 1},
-                "rules": {"type": "array", "description": "As `routing.rules`."},
-                "verify": {"type": "object", "description": "With `band`, as in `verify`."},
-                "yaml": {"type": "string", "description": "Rules and band as YAML."},
-            },
-        },
-    ),
-}  # fmt: skip
 _LIMITS_OF_KEY: Final = {
     "is_admin": {"type": "boolean"},
     "requests_per_minute": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
@@ -471,6 +471,7 @@ _KEYS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
     ("/api/keys/{key_hash}", "delete", "Revoke a created API key.", None),
     ("/api/usage", "get", "Get the requests, costs and limits of the caller's API key.", None),
 )
+_REQUIRED: Final = {("/api/threshold/preview", "threshold")}
 _SECONDS: Final = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?$"}
 _PERIOD: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (

@@ -5,8 +5,8 @@ Admins only.
 GET  /api/pareto               cost and quality of each threshold
 GET  /api/threshold            the threshold in use, the file with it, and its last change
 GET  /api/threshold/preview    the recent requests that another threshold would move
-POST /api/threshold/preview    the same for other rules and another band of the second look
-POST /api/threshold            change the threshold in the file; with `dry_run` only show the diff
+POST /api/routing/preview      the same for other rules and another band of the second look
+POST /api/threshold/apply      change the threshold in the file; with `dry_run` only show the diff
 POST /api/threshold/undo       restore the value before the last change
 
 A change is answered after the proxy has reloaded the file. If the proxy refuses the new file, or
@@ -102,7 +102,7 @@ _Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 class _Change(msgspec.Struct):
     threshold: _Unit | Literal["auto"]
-    sha256: _Hash | None = None
+    sha256: _Hash = ""  # needed without `dry_run`
     dry_run: bool = False
 
 
@@ -173,20 +173,20 @@ def routes(
             )
         return Response(await previews.threshold(float(text)))
 
-    @post("/api/threshold/preview", status_code=200)
+    @post("/api/routing/preview", status_code=200)
     async def preview(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         body = await _read_json(request, seconds=body_seconds)
         return Response(await previews.settings(read_request(_preview, body)))
 
-    @post("/api/threshold", status_code=200)
+    @post("/api/threshold/apply", status_code=200)
     async def change(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         actor = _admit(gateway, request)
         body = read_request(_change, await _read_json(request, seconds=body_seconds))
         value = body.threshold if body.threshold == "auto" else format_threshold(body.threshold)
         if body.dry_run:
             return Response(_described(await setting.plan(value)))
-        if body.sha256 is None:
+        if not body.sha256:
             raise InvalidRequest(
                 "'sha256' is required: the hash of the file that the diff was made for.",
                 param="sha256",
@@ -363,10 +363,6 @@ class Previews:
         """The effect of a threshold, of rules, and of a band of the second look."""
         snapshot = self._gateway.snapshot
         given = [name for name in ("rules", "verify", "yaml") if getattr(asked, name) is not None]
-        if not given and asked.threshold is None:
-            raise InvalidRequest(
-                "One of 'threshold', 'rules', 'verify' and 'yaml' is required.", param="rules"
-            )
         if "yaml" in given and len(given) > 1:
             raise InvalidRequest("'yaml' has the rules and the band: send it alone.", param="yaml")
         config, names = _read_sections(snapshot.config, asked)
@@ -573,7 +569,7 @@ class Setting:
             return None, None, problem or str(error)
 
     async def plan(self, value: str) -> Edit:
-        """The edit that sets a value. Raises Conflict, InvalidRequest."""
+        """The edit that sets a value. Raises Conflict."""
         path = self._path
         if path is None:
             raise _not_editable(why_not_writable(path) or "")
@@ -584,7 +580,7 @@ class Setting:
         except ConfigError as error:
             raise _not_editable(f"The file is not valid: {error}.") from None
         if edit.before == edit.after:
-            raise InvalidRequest(f"{KEY} is {value} already.", param="threshold")
+            raise Conflict(f"{KEY} is {value} already.", param="threshold", code="no_change")
         return edit
 
     async def value_before(self) -> str:

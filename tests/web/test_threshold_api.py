@@ -44,7 +44,7 @@ async def post(proxy: LiveProxy, path: str, **fields: Any) -> httpx2.Response:
 
 
 async def preview(proxy: LiveProxy, **fields: Any) -> Any:
-    answer = await post(proxy, "/api/threshold/preview", **fields)
+    answer = await post(proxy, "/api/routing/preview", **fields)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -380,7 +380,6 @@ WRONG_RULES = [
     ({"verify": {"band": [0.6, 0.4]}}, "band"),
     ({"verify": {"mode": "off"}}, "verify.band only"),
     ({"verify": {"band": "auto"}}, "calibrate"),
-    ({}, "required"),
     ({"rules": "x"}, "rules"),
     ({"yaml": "rules: []", "rules": []}, "alone"),
     ({"threshold": 2}, "threshold"),
@@ -391,7 +390,7 @@ WRONG_RULES = [
 async def test_wrong_rules_are_refused_with_their_place(
     proxy: LiveProxy, fields: dict[str, Any], problem: str
 ) -> None:
-    answer = await post(proxy, "/api/threshold/preview", **fields)
+    answer = await post(proxy, "/api/routing/preview", **fields)
     assert answer.status_code == 400, answer.text
     assert problem in envelope_of(answer)["message"]
 
@@ -423,7 +422,7 @@ def changes_of(proxy: LiveProxy) -> list[dict[str, Any]]:
 
 async def plan(proxy: LiveProxy, threshold: Any, **headers: str) -> Any:
     answer = await proxy.client.post(
-        "/api/threshold", json={"threshold": threshold, "dry_run": True}, headers=headers
+        "/api/threshold/apply", json={"threshold": threshold, "dry_run": True}, headers=headers
     )
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -438,7 +437,7 @@ async def test_threshold_is_applied_and_undone(start: StartProxy) -> None:
     assert "sk-" not in planned["diff"]
     assert proxy.config_file.read_bytes() == original
     applied = await proxy.client.post(
-        "/api/threshold",
+        "/api/threshold/apply",
         json={"threshold": 0.05, "sha256": planned["sha256"]},
         headers=ADMIN,
     )
@@ -473,7 +472,7 @@ async def test_changed_file_needs_a_new_preview(proxy: LiveProxy) -> None:
     planned = await plan(proxy, 0.7)
     proxy.configure({"routing": {"sticky": "off"}})
     edited = proxy.config_file.read_bytes()
-    answer = await post(proxy, "/api/threshold", threshold=0.7, sha256=planned["sha256"])
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=planned["sha256"])
     assert answer.status_code == 409
     assert envelope_of(answer)["code"] == "configuration_changed"
     undo = await post(proxy, "/api/threshold/undo", sha256=planned["sha256"])
@@ -481,7 +480,7 @@ async def test_changed_file_needs_a_new_preview(proxy: LiveProxy) -> None:
     assert proxy.config_file.read_bytes() == edited
     assert changes_of(proxy) == []
     planned = await plan(proxy, 0.7)
-    answer = await post(proxy, "/api/threshold", threshold=0.7, sha256=planned["sha256"])
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=planned["sha256"])
     assert answer.status_code == 200
     assert proxy.proxy.config.routing.threshold == 0.7
     assert proxy.proxy.config.routing.sticky == "off"
@@ -491,7 +490,7 @@ async def test_one_of_two_concurrent_changes_is_refused(proxy: LiveProxy) -> Non
     planned = [await plan(proxy, threshold) for threshold in (0.6, 0.7)]
     answers = await asyncio.gather(
         *(
-            post(proxy, "/api/threshold", threshold=threshold, sha256=item["sha256"])
+            post(proxy, "/api/threshold/apply", threshold=threshold, sha256=item["sha256"])
             for threshold, item in zip((0.6, 0.7), planned, strict=True)
         )
     )
@@ -507,7 +506,7 @@ async def test_refused_reload_restores_the_file(
     planned = await plan(proxy, 0.7)
     # Keys that vanish are refused by the reload, not by the loader.
     monkeypatch.setattr("proxy.server.reload._check_keys", _refuse)
-    answer = await post(proxy, "/api/threshold", threshold=0.7, sha256=planned["sha256"])
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=planned["sha256"])
     assert answer.status_code == 409
     error = envelope_of(answer)
     assert error["code"] == "reload_refused"
@@ -529,7 +528,7 @@ async def test_change_that_cannot_be_recorded_is_not_made(proxy: LiveProxy) -> N
     original = proxy.config_file.read_bytes()
     planned = await plan(proxy, 0.7)
     execute(proxy.proxy.config.storage.url.reveal(), "ALTER TABLE audit_log RENAME TO gone")
-    answer = await post(proxy, "/api/threshold", threshold=0.7, sha256=planned["sha256"])
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=planned["sha256"])
     assert answer.status_code == 503
     assert proxy.config_file.read_bytes() == original
     assert proxy.proxy.config.routing.threshold == 0.5
@@ -543,7 +542,7 @@ async def test_file_that_cannot_be_changed_says_why(start: StartProxy) -> None:
     state = await get(proxy, "/api/threshold")
     assert state["problem"].endswith("config.yaml is read-only.")
     for fields in ({"dry_run": True}, {"sha256": state["sha256"]}):
-        answer = await post(proxy, "/api/threshold", threshold=0.7, **fields)
+        answer = await post(proxy, "/api/threshold/apply", threshold=0.7, **fields)
         assert answer.status_code == 409
         assert envelope_of(answer)["code"] == "configuration_not_editable"
 
@@ -556,9 +555,15 @@ async def test_variable_is_named(proxy: LiveProxy) -> None:
     await proxy.reloaded(lambda: proxy.proxy.config.routing.threshold == 0.6)
     state = await get(proxy, "/api/threshold")
     assert "${NO_SUCH_LIMIT}" in state["problem"]
-    answer = await post(proxy, "/api/threshold", threshold=0.7, dry_run=True)
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.7, dry_run=True)
     assert "${NO_SUCH_LIMIT}" in envelope_of(answer)["message"]
     assert proxy.config_file.read_text() == text
+
+
+async def test_value_in_the_file_is_no_change(proxy: LiveProxy) -> None:
+    answer = await post(proxy, "/api/threshold/apply", threshold=0.5, dry_run=True)
+    assert answer.status_code == 409
+    assert envelope_of(answer)["code"] == "no_change"
 
 
 @pytest.mark.parametrize(
@@ -567,7 +572,6 @@ async def test_variable_is_named(proxy: LiveProxy) -> None:
         ({}, "threshold"),
         ({"threshold": 1.5, "dry_run": True}, "threshold"),
         ({"threshold": "high", "dry_run": True}, "threshold"),
-        ({"threshold": 0.5, "dry_run": True}, "threshold"),  # is in use
         ({"threshold": 0.7}, "sha256"),
         ({"threshold": 0.7, "sha256": "x"}, "sha256"),
     ],
@@ -575,7 +579,7 @@ async def test_variable_is_named(proxy: LiveProxy) -> None:
 async def test_invalid_change_names_the_field(
     proxy: LiveProxy, fields: dict[str, Any], param: str
 ) -> None:
-    answer = await post(proxy, "/api/threshold", **fields)
+    answer = await post(proxy, "/api/threshold/apply", **fields)
     assert answer.status_code == 400, answer.text
     assert envelope_of(answer)["param"] == param
 
@@ -586,7 +590,7 @@ async def test_a_change_needs_json_of_an_admin_and_of_the_same_origin(start: Sta
     body = {"threshold": 0.7, "sha256": (await plan(proxy, 0.7, **ADMIN))["sha256"]}
     login = await proxy.client.post("/login", data={"key": "sk-boss"})
     cookie = {"cookie": login.headers["set-cookie"].partition(";")[0]}
-    for path in ("/api/threshold", "/api/threshold/undo"):
+    for path in ("/api/threshold/apply", "/api/threshold/undo"):
         for headers, status in (
             ({}, 401),
             (TEAM, 403),
@@ -607,7 +611,9 @@ async def test_auto_can_be_restored(start: StartProxy) -> None:
     )
     recommended = Manifest.load(SHIPPED).threshold
     planned = await plan(proxy, 0.7)
-    state = (await post(proxy, "/api/threshold", threshold=0.7, sha256=planned["sha256"])).json()
+    state = (
+        await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=planned["sha256"])
+    ).json()
     assert state["threshold"] == 0.7
     state = (await post(proxy, "/api/threshold/undo", sha256=state["sha256"])).json()
     assert (state["setting"], state["configured"]) == ("auto", recommended)

@@ -45,7 +45,7 @@ export function openRulesPreview() {
     replace($('#rules-problem'))
     result.setAttribute('aria-busy', 'true')
     try {
-      const response = await postJson('/api/threshold/preview', { yaml: text.value || EXAMPLE })
+      const response = await postJson('/api/routing/preview', { yaml: text.value || EXAMPLE })
       replace(result, describe(await response.json()))
     } catch (error) {
       replace(result)

@@ -81,7 +81,7 @@ export function openChanges(readThreshold, onChange) {
       run(
         confirm,
         async () => {
-          const applied = await post('/api/threshold', { threshold: Number(value), sha256 })
+          const applied = await post('/api/threshold/apply', { threshold: Number(value), sha256 })
           dialog.close()
           report(`The threshold is ${applied.setting} now.`)
           onChange(applied)
@@ -111,7 +111,7 @@ export function openChanges(readThreshold, onChange) {
 
   apply.addEventListener('click', () =>
     run(apply, async () =>
-      ask(await post('/api/threshold', { threshold: readThreshold(), dry_run: true })),
+      ask(await post('/api/threshold/apply', { threshold: readThreshold(), dry_run: true })),
     ),
   )
   dialog.addEventListener('close', () => apply.focus())
