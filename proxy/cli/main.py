@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "explain": ("requests", "explain", "Explain how one request was routed and how it ended."),
     "export": ("requests", "export", "Write requests to a JSONL or CSV file."),
     "judge": ("learning", "judge", "Judge sampled requests in a process of its own."),
-    "notify": ("notify", "notify", "Send a test message to the webhook of the notifications."),
+    "notify": ("notify", "notify", "Send a test message to the webhook of notifications."),
     "prices": ("prices", "prices", "Maintain the price list (pricing.yaml)."),
     "db": ("database", "db", "Maintain the database (storage.url)."),
     "calibrate": ("learning", "calibrate", "Calibrate the router to your own models and traffic."),

@@ -6,6 +6,7 @@
 from proxy.server.app import Proxy, judge_identity, open_judge
 from proxy.server.listening import CannotListen, check_address
 from proxy.server.models import load_router
+from proxy.server.notifications import send_test_message
 from proxy.server.server import Server
 from proxy.server.workers import Workers, check_worker_keys, is_worker, worker_slot
 
@@ -20,5 +21,6 @@ __all__ = [
     "judge_identity",
     "load_router",
     "open_judge",
+    "send_test_message",
     "worker_slot",
 ]

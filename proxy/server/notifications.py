@@ -23,7 +23,7 @@ from proxy.upstream import Upstream
 logger = logging.getLogger(__name__)
 
 DOWN_SECONDS: Final = 60.0  # of an outage until it is notified of
-CLAIM_SECONDS: Final = 60.0  # between two claims of one outage, which keep it known
+OUTAGE_CLAIM_SECONDS: Final = 60.0  # between two claims of one outage, which keep it known
 FIRST_RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
 GIVE_UP_SECONDS: Final = 3600.0  # the network of an outage may be the webhook's, too
@@ -49,6 +49,12 @@ def compose(event: str, text: str, **facts: Any) -> dict[str, Any]:
         "at": time.time(),
         **facts,
     }
+
+
+async def send_test_message(url: Secret) -> str | None:
+    """Send a message that says that it is a test. Returns the problem; None if it was accepted."""
+    sent = await send(url, compose("test", "this is a test of the notifications."))
+    return sent.problem
 
 
 class _Outage(NamedTuple):
@@ -108,7 +114,7 @@ class Notifier:
         tier, now = self._tier(target), self._clock()
         outage = self._outages.get(target)
         if tier.up is False and now - tier.since >= self._down_seconds:
-            if outage is not None and now - outage.claimed_at < CLAIM_SECONDS:
+            if outage is not None and now - outage.claimed_at < OUTAGE_CLAIM_SECONDS:
                 return
             self._outages[target] = _Outage(tier.since, now)
             if await asyncio.to_thread(self._notices.begin, f"tier:{target}"):

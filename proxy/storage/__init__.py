@@ -20,7 +20,7 @@ from proxy.storage.lookups import NotedAnswer, StoredResponse
 from proxy.storage.maintenance import Maintenance
 from proxy.storage.migrations import NEWEST, migrate
 from proxy.storage.network_mounts import network_storage_warning
-from proxy.storage.notices import PAUSE_SECONDS, Notices
+from proxy.storage.notices import Notices
 from proxy.storage.queries import (
     DETAIL_FILTERS,
     TOTALS_FILTERS,
@@ -62,13 +62,11 @@ __all__ = [
     "FIGURE_ROWS",
     "MINUTE_SECONDS",
     "NEWEST",
-    "PAUSE_SECONDS",
     "SORTS",
     "TOTALS_FILTERS",
     "AuditLog",
     "Dimension",
     "ErrorGroup",
-    "Group",
     "HourlySpend",
     "KeyNameTaken",
     "KeyRow",

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Between the end of an outage and the next one that is notified of; and how long an outage is
 # remembered that no process sees any more.
-PAUSE_SECONDS: Final = 600.0
+NOTICE_PAUSE_SECONDS: Final = 600.0
 
 
 class _Notice(NamedTuple):
@@ -55,7 +55,9 @@ class Notices:
         """Claim the message that an outage has begun. Call it again while the outage lasts."""
 
         def decide(notice: _Notice, now: float) -> _Step:
-            if now - notice.claimed_at < PAUSE_SECONDS:  # known, or too soon after the last one
+            if (
+                now - notice.claimed_at < NOTICE_PAUSE_SECONDS
+            ):  # known, or too soon after the last one
                 return _Step(_Notice(True, now) if notice.is_active else None, False)
             return _Step(_Notice(True, now), True)
 

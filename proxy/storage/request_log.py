@@ -280,6 +280,7 @@ def _filters(values: Mapping[str, str], text: str) -> list[Any]:
     filters: list[Any] = [
         getattr(Request, name).is_null() if not value else getattr(Request, name) == value
         for name, value in values.items()
+        if name != "client_key_hash" or not value  # `_period` has the key
     ]
     if text:
         # The prompt column holds JSON: escape the text in the same manner.

@@ -12,9 +12,17 @@ import peewee
 
 from proxy.storage.queries import RequestQueries
 from proxy.storage.rollups import Rollup
-from proxy.storage.tables import DailyHistogram, HourlyHistogram, HourlyTotals
+from proxy.storage.tables import (
+    DailyHistogram,
+    DailyKeyTotals,
+    HourlyHistogram,
+    HourlyKeyTotals,
+    HourlyTotals,
+)
 
-_TABLES: Final = (HourlyTotals, HourlyHistogram, DailyHistogram)
+_TABLES: Final = (
+    HourlyTotals, HourlyHistogram, DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
+)  # fmt: skip
 
 
 class RowFigures(RequestQueries):

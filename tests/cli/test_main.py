@@ -703,6 +703,7 @@ def test_stats_as_json(db_config: Path, records: list[CallRecord]) -> None:
         "latency",
         "drift",
         "candidate",
+        "choices",
         "quality",
         "shadow_router",
     }

@@ -20,7 +20,8 @@ from proxy.config import Config, Secret, load_config
 from proxy.record import Target, key_hash
 from proxy.server.notifications import DOWN_SECONDS, Notifier
 from proxy.server.webhook import send
-from proxy.storage import PAUSE_SECONDS, Notices, Store
+from proxy.storage import Notices, Store
+from proxy.storage.notices import NOTICE_PAUSE_SECONDS
 
 TOKEN = "T0-secret-B0"
 
@@ -164,7 +165,7 @@ async def test_a_tier_that_goes_down_again_and_again(watch: Watch, hook: Hook) -
         await watch.wait(30)
     await received(hook, "tier_down", "tier_up")
     watch.turn(Target.LOCAL, up=False)  # and stays down: that is not kept back for ever
-    await watch.wait(PAUSE_SECONDS + DOWN_SECONDS)
+    await watch.wait(NOTICE_PAUSE_SECONDS + DOWN_SECONDS)
     await received(hook, "tier_down", "tier_up", "tier_down")
 
 

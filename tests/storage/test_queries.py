@@ -202,10 +202,10 @@ def test_the_last_use_of_a_key_outlives_its_rows(
 
 def test_requests_of_a_key_are_found_among_many(log: RequestLog, filled: list[Row]) -> None:
     own = [row["id"] for row in reversed(filled) if row["client_key_hash"] == "one"]
-    page = log.newest(limit=20, key_hash="one", search_limit=5)
+    page = log.newest(limit=20, values={"client_key_hash": "one"}, search_limit=5)
     assert [row["id"] for row in page.rows] == own[:20]
     assert page.searched is None
-    more = log.newest(limit=200, key_hash="one", before=page.more)
+    more = log.newest(limit=200, values={"client_key_hash": "one"}, before=page.more)
     assert [row["id"] for row in more.rows] == own[20:220]
 
 

@@ -23,6 +23,8 @@ HOUR = 3_600
 LIST_PATHS = ("/api/requests", "/api/requests.csv")
 FIGURES = ("/api/stats", "/api/quality", "/api/pareto")
 
+TEAM_HASH = "00112233445566aa"  # the hash of an API key
+
 
 def made(seconds_ago: float, **values: Any) -> CallRecord:
     target = values.pop("target", Target.LOCAL)
@@ -43,7 +45,7 @@ def records(url: str) -> list[CallRecord]:
     cloud = {"target": Target.CLOUD}
     written = [
         *(made(60 * n + 1) for n in range(3)),
-        *(made(60 * n + 2, **cloud, client_key_hash="team") for n in range(4)),
+        *(made(60 * n + 2, **cloud, client_key_hash=TEAM_HASH) for n in range(4)),
         made(5 * HOUR, reason=Reason.FORCED),
         made(5 * HOUR, **cloud, ending=Ending.TIMEOUT, cost_usd=None, saved_usd=None),
         made(5 * HOUR, target=None, model=None, reason=None, score=None, ending=Ending.REJECTED),
@@ -67,7 +69,7 @@ async def filled(url: str, records: list[CallRecord], start: StartProxy) -> Live
         ({"since": "all", "reason": "forced"}, "hours", lambda row: row.reason == "forced"),
         ({"since": "all", "model": "gpt-4o"}, "hours", lambda row: row.model == "gpt-4o"),
         ({"since": "all", "ending": "timeout"}, "hours", lambda row: row.ending == "timeout"),
-        ({"since": "30d", "key": "team"}, "rows", lambda row: row.client_key_hash == "team"),
+        ({"since": "30d", "key": TEAM_HASH}, "rows", lambda row: row.client_key_hash == TEAM_HASH),
         ({"since": "all", "second_look": "none"}, "rows", lambda _: True),
         ({"since": "all", "search": "question"}, "rows", lambda _: True),
         ({"since": "all", "search": "nothing like it"}, "rows", lambda _: False),
