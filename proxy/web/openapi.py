@@ -231,7 +231,7 @@ def document() -> bytes:
             for name in names
         ] + [
             {"name": name, "in": "query", "schema": kind, "required": (path, name) in _REQUIRED}
-            for name, kind in _QUERY_PARAMETERS.get(path, ())
+            for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
         ]
         paths.setdefault(path, {})[method] = operation
     paths["/api/choices"]["post"] = _operation(

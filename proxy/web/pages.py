@@ -200,7 +200,7 @@ def routes(
     rendered = {
         (page, role): read_file(render(page, menu, is_demo=is_demo), "text/html; charset=utf-8")
         for role, menu in MENUS.items()
-        for page in menu
+        for page in (PAGES if role is Role.ANYONE else menu)
     }
     login_page = partial(_login_page, is_demo=is_demo)
 
@@ -214,7 +214,7 @@ def routes(
                 return _redirect(f"/login?next={quote(_path_and_query(request), safe='/')}")
             role = Role.ADMIN if is_admin(client) else Role.HOLDER
         if (file := rendered.get((page, role))) is None:
-            return _redirect("/" if role is Role.ANYONE else f"/usage?from={page.name}")
+            return _redirect(f"/usage?from={page.name}")
         # The menu is the caller's, who may change with the cookie.
         headers = {"content-security-policy": page.policy, "vary": "accept-encoding, cookie"}
         return _serve(request, file, headers)

@@ -30,23 +30,31 @@ _FONTS: Final = """
 .prose math { font-family: 'DejaVu Math TeX Gyre' }
 """
 
-_PREPARE: Final = """async ([fonts, warmUp]) => {
+WIDTH: Final = 860  # pixels of an answer on a wide screen
+_PREPARE: Final = """async ([fonts, width, warmUp]) => {
   const sheet = new CSSStyleSheet()
   sheet.replaceSync(fonts)
   document.adoptedStyleSheets.push(sheet)
   const { createMarkdownRenderer } = await import('/ui/markdown.js')
+  // The page's own scripts go on working in its content, which is hidden.
   const main = document.querySelector('#main')
-  main.replaceChildren()
+  for (const child of main.children) child.style.setProperty('display', 'none', 'important')
   main.style.display = document.body.style.display = 'block'
-  document.body.style.height = 'auto'
+  main.style.height = document.body.style.height = 'auto'
+  main.style.overflow = document.body.style.overflow = 'visible'
+  main.style.margin = main.style.padding = '0'
+  const stage = document.createElement('div')
+  stage.style.width = `min(${width}px, 100vw - 28px)`
+  stage.style.margin = '14px'
+  main.append(stage)
   window.place = () => {
     const element = document.createElement('div')
     element.className = 'prose'
-    main.append(element)
+    stage.append(element)
     return { element, render: createMarkdownRenderer(element) }
   }
   window.renderText = (text) => {
-    main.replaceChildren()
+    stage.replaceChildren()
     place().render(text)
   }
   window.settled = () =>
@@ -162,7 +170,7 @@ SCALE: Final = 0.3
 async def open_renderer(show: Show, proxy: LiveProxy, **settings: Any) -> Page:
     """Open a page with nothing but room for an answer, and with both libraries loaded."""
     page = await show(proxy.origin, **settings)
-    await page.evaluate(_PREPARE, [_FONTS, _WARM_UP])
+    await page.evaluate(_PREPARE, [_FONTS, WIDTH, _WARM_UP])
     await wait_until(page, _WARM)
     return page
 

@@ -36,7 +36,7 @@ async def test_filters_apply_to_figures_and_stay_in_the_address(
     page = await show(proxy.origin, "/dashboard")
     await settled(page)
     await expect(figure(page, "Requests")).to_contain_text("130")
-    await page.get_by_label("Tier").select_option("local")
+    await page.get_by_role("combobox", name="Tier").select_option("local")
     await expect(figure(page, "Requests")).to_contain_text(str(local))
     await expect(figure(page, "Spent")).to_contain_text("$0.00")
     await expect(page.locator("#traffic")).to_have_attribute(
@@ -53,7 +53,7 @@ async def test_filters_apply_to_figures_and_stay_in_the_address(
         if again is page:
             await page.reload()
         await expect(again.locator("#list-state")).to_contain_text("Page 2")
-        await expect(again.get_by_label("Tier")).to_have_value("local")
+        await expect(again.get_by_role("combobox", name="Tier")).to_have_value("local")
         await expect(figure(again, "Requests")).to_contain_text(str(local))
         found = await again.locator("[data-id]").evaluate_all("rows => rows.map(r => r.dataset.id)")
         assert found == ids
@@ -62,7 +62,7 @@ async def test_filters_apply_to_figures_and_stay_in_the_address(
     await expect(page.locator("#list-state")).to_contain_text("Page 1")
     await page.go_back()
     await page.go_back()
-    await expect(page.get_by_label("Tier")).to_have_value("")
+    await expect(page.get_by_role("combobox", name="Tier")).to_have_value("")
     await expect(figure(page, "Requests")).to_contain_text("130")
 
 

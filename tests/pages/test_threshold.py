@@ -192,6 +192,7 @@ async def test_curve_names_its_population_and_works_without_requests(
     start: StartProxy, show: Show
 ) -> None:
     proxy = await start({"routing": {"model_path": str(SHIPPED)}}, model="configured")
+    await proxy.row_of(await proxy.chat(model="local"))  # not decided by score
     page = await show(proxy.origin, "/dashboard")
     await expect(page.locator("#basis")).to_have_text(
         "Cost and quality on the router’s validation data, until 100 requests of this time range "

@@ -213,7 +213,12 @@ function drawAll() {
   state.isDrawing = true
   if ($('#content').hidden) loadCharts()
   if (state.stats) for (const name of ['traffic', 'money', 'scores']) draw(name)
-  threshold.draw()
+  drawCurve()
+}
+
+// A hidden chart has no size.
+function drawCurve() {
+  if (state.isDrawing && !$('#content').hidden) threshold.draw()
 }
 
 function showKeyUse() {
@@ -235,6 +240,7 @@ function showStats() {
   showDrift(drift)
   showSteps(state.stats)
   for (const name of ['traffic', 'money', 'scores']) draw(name)
+  drawCurve()
 }
 
 /** Say what the figures cover, where it is not exactly the chosen range and filters. */
