@@ -111,8 +111,10 @@ async function readNewSettings() {
   newSettings = { ...DEFAULTS, ...defaults, ...last }
 }
 
+let isChosen = false // whether the reader has changed the settings, perhaps before they were read
 const settings = createSettings({
   change: (changed) => {
+    isChosen = true
     current.conversation.settings = changed
     newSettings = { ...newSettings, choice: changed.choice, share: changed.share }
     writeSetting('last', { choice: changed.choice, share: changed.share })
@@ -585,6 +587,7 @@ async function restore() {
     return
   }
   const draft = await store.readSetting('draft')
+  if (isChosen) return showThread()
   current.conversation.settings = { ...newSettings, ...draft }
   settings.show(current.conversation.settings)
   showThread()

@@ -270,7 +270,10 @@ export class ConversationStore extends EventTarget {
   }
 
   async writeSetting(name, value) {
-    await (await this.#opening).put('settings', value, name)
+    const transaction = (await this.#opening).transaction('settings', 'readwrite')
+    transaction.store.put(value, name)
+    transaction.commit() // at once, so that a reload right after the change does not abort it
+    await transaction.done
   }
 
   /** Tell the other tabs that an answer arrives here, again and again until it is complete. */

@@ -212,7 +212,7 @@ function createRow(request) {
     request.input_tokens === null
       ? '–'
       : `${count(request.input_tokens)} → ${count(request.output_tokens)}`
-  const failed = !['ok', 'client_gone'].includes(ending)
+  const failed = ['upstream_error', 'timeout', 'internal_error'].includes(ending)
   const result = request.error_code ?? ending
   const createCell = (name, attributes, ...content) =>
     h('td', { 'data-name': name, ...attributes }, content)
@@ -248,7 +248,7 @@ function createRow(request) {
         ? h('div', { class: 'dim small nowrap' }, formatResult(request.second_look))
         : null,
     ),
-    createCell('Prompt', { class: 'gist' }, createGist(request, failed)),
+    createCell('Prompt', { class: 'gist' }, createGist(request)),
     createCell('First token', { class: 'num' }, ms(request.ttft_ms)),
     createCell('Duration', { class: 'num' }, ms(request.duration_ms)),
     createCell('Tokens', { class: 'num' }, tokens),
@@ -258,7 +258,10 @@ function createRow(request) {
       {},
       h(
         'span',
-        { class: `badge ${failed ? 'danger' : ''}`, title: result },
+        {
+          class: `badge ${failed ? 'danger' : ending === 'rejected' ? 'warn' : ''}`,
+          title: result,
+        },
         h('span', { class: 'clip' }, result),
       ),
     ),
@@ -266,8 +269,8 @@ function createRow(request) {
 }
 
 /** The prompt as the button that opens the details; without one the error, or the id. */
-function createGist({ id, prompt, error, error_code: code }, failed) {
-  const text = prompt ?? (failed ? (error ?? code) : null)
+function createGist({ id, prompt, error, error_code: code }) {
+  const text = prompt ?? error ?? code
   return h(
     'button',
     {
