@@ -33,6 +33,7 @@ from looks import SECOND_MODEL, UNCERTAIN, UncertainModel
 from proxy.gateway.native_answers import TranslatingWriter
 from proxy.protocol.endpoints import NATIVE
 from proxy.record import CallRecord
+from served import until
 
 TEXT = "".join(WORDS)
 LINES = "application/x-ndjson"
@@ -373,13 +374,17 @@ async def test_a_server_that_is_not_known_to_run_loads_nothing(
 async def test_a_server_that_has_failed_loads_nothing(
     start: StartProxy, local: FakeUpstream
 ) -> None:
-    proxy = await start()
+    proxy = await start(probe_seconds=0.02)
     body = {"model": "local", "prompt": ""}
     assert (await proxy.client.post("/api/generate", json=body)).status_code == 200
-    local.answer = whole(b"broken", status=500)
+    local.answer = local.models = whole(b"broken", status=500)
     await proxy.chat(model="local")
-    response = await proxy.client.post("/api/generate", json=body)
-    assert (response.status_code, response.json().keys()) == (502, {"error"})
+
+    async def is_refused() -> bool:
+        response = await proxy.client.post("/api/generate", json=body)
+        return (response.status_code, response.json().keys()) == (502, {"error"})
+
+    await until(is_refused, what="the tier is known to be down")
 
 
 async def test_a_load_does_not_depend_on_its_client(start: StartProxy, local: FakeUpstream) -> None:

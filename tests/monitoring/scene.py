@@ -47,6 +47,7 @@ from traffic import FOREVER_SECONDS, TOOLS, Pause
 DATA = Path(__file__).resolve().parents[2] / "data"
 BROKEN = "the router model cannot score this"
 BUDGET_USD = 5.0  # more than they spend, so that the cloud is never cut off
+KEY = "sk-scene"  # of all clients
 PAIRS = 320  # judged pairs; more than 50 of them local
 
 
@@ -275,7 +276,10 @@ async def open_scene(
     """
     timeouts = {"connect": 1, "first_token": 1 / speed, "idle": 1 / speed}
     config = {
-        "server": {"request_timeout_seconds": 2 / speed},
+        "server": {
+            "request_timeout_seconds": 2 / speed,
+            "api_keys": [{"key": KEY, "name": "scene", "cloud_usd_per_day": BUDGET_USD}],
+        },
         "budget": {"cloud_usd_per_day": BUDGET_USD},
         "routing": {
             "threshold": "auto",
@@ -298,6 +302,7 @@ async def open_scene(
         proxy = LiveProxy(folder, local, cloud, changes=config, model=ShakyModel.load(MODEL))
         prometheus = Prometheus(folder / "prometheus", [f"127.0.0.1:{proxy.port}"])
         async with proxy, prometheus:
+            proxy.client.headers["authorization"] = f"Bearer {KEY}"
             yield Scene(
                 proxy,
                 **tiers,

@@ -142,5 +142,5 @@ async def test_port_in_use_is_reported_in_one_line(
         proxy = Served(second, local, cloud, changes=changes)
         with pytest.raises(AssertionError, match="ended instead of starting"):
             await proxy.start()
-        assert b"cannot listen on 127.0.0.1" in proxy.log
+        assert b"is in use on 127.0.0.1. Choose another port" in proxy.log
         assert b"Traceback" not in proxy.log
