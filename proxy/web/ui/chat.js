@@ -579,6 +579,7 @@ document.addEventListener('visibilitychange', () => {
 async function restore() {
   await store.open()
   await readNewSettings()
+  if (!current.isEmpty) return // a question was asked meanwhile
   const id = openId.read()
   const talk = id ? await loadTalk(id) : null
   if (talk) {
