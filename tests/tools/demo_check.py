@@ -52,8 +52,9 @@ def wait_until_ready(base_url: str, *, seconds: float, pid: int | None) -> dict[
     ready = httpx2.get(f"{base_url}/ready", timeout=10)
     assert ready.status_code == 200, f"/ready answered {ready.status_code}: {ready.text}"
     parts: dict[str, object] = ready.json()["parts"]
-    expected = {target: {"status": "up", "model": name} for target, name in STAND_INS.items()}
-    assert parts["upstreams"] == expected, f"tiers: {parts['upstreams']}"
+    tiers = ready.json()["parts"]["upstreams"]
+    shown = {target: (tier["status"], tier["model"]) for target, tier in tiers.items()}
+    assert shown == {target: ("up", name) for target, name in STAND_INS.items()}, f"tiers: {tiers}"
     return parts
 
 
