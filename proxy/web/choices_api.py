@@ -4,7 +4,6 @@ A client chooses between its own requests, and sees the score of its own choices
 and for admins, these are all requests and all choices.
 """
 
-import asyncio
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -25,6 +24,7 @@ from proxy.evaluation import (
 from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.storage import StoreUnavailable, retry_until_written
+from proxy.web.blocking import ask
 from proxy.web.small_bodies import read_small_body
 
 MAX_CHOICE_BYTES: Final = 16 * 1024
@@ -73,10 +73,7 @@ def routes(
         own = None if client is None or is_admin(client) else client.key_hash
         tiers = gateway.snapshot.config.upstreams
         models = tiers.local.model, tiers.cloud.model
-        try:
-            score = await asyncio.to_thread(choices.score, models=models, client=own)
-        except StoreUnavailable as error:
-            raise Unavailable(str(error)) from None
+        score = await ask(lambda: choices.score(models=models, client=own))
         return Response(
             {
                 "scope": "all" if own is None else "own",

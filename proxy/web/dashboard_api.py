@@ -35,6 +35,7 @@ from proxy.storage import (
     Totals,
     retry_until_written,
 )
+from proxy.web.blocking import ask
 from proxy.web.dashboard_query import (
     Filters,
     Period,
@@ -116,7 +117,7 @@ def routes(
         _admit(gateway, request)
         query = request.query_params
         period, filters = read_period(query), read_filters(query)
-        payload = await _ask(lambda: overview(requests, log, period, filters))
+        payload = await ask(lambda: overview(requests, log, period, filters))
         current_drift = drift()
         return Response(
             {
@@ -133,7 +134,7 @@ def routes(
         _admit(gateway, request)
         period = read_period(request.query_params)
         payload = await cache.get(
-            ("quality", cache_key(period)), lambda: _ask(lambda: judged(quality, period))
+            ("quality", cache_key(period)), lambda: ask(lambda: judged(quality, period))
         )
         return Response({**period_fields(period), **payload})
 
@@ -141,9 +142,9 @@ def routes(
     async def show_headline(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
         now = time.time()
-        payload = await _ask(lambda: headline(requests, now))
+        payload = await ask(lambda: headline(requests, now))
         estimates = await cache.get(
-            ("headline", payload["month"]), lambda: _ask(lambda: month_quality(quality, now))
+            ("headline", payload["month"]), lambda: ask(lambda: month_quality(quality, now))
         )
         return Response({**payload, "quality": estimates})
 
@@ -153,7 +154,7 @@ def routes(
         config, current = gateway.snapshot.config, manifest()
         payload = await cache.get(
             ("learning", id(gateway.snapshot)),
-            lambda: _ask(lambda: read_state(learning, manifest=current, config=config)),
+            lambda: ask(lambda: read_state(learning, manifest=current, config=config)),
         )
         return Response(payload)
 
@@ -163,7 +164,7 @@ def routes(
         query = request.query_params
         read_page = _page_reader(log, query)
         limit, before = read_limit(query.get("limit", "50")), read_cursor(query.get("before"))
-        page = await _ask(lambda: read_page(limit, before))
+        page = await ask(lambda: read_page(limit, before))
         return Response(_page(page, gateway.snapshot.keys))
 
     @get("/api/requests.csv")
@@ -171,7 +172,7 @@ def routes(
         _admit(gateway, request)
         read_page = _page_reader(log, request.query_params)
         # The first page before the headers, so that a failure has its status.
-        first = await _ask(lambda: read_page(CSV_ROWS_AT_ONCE, None))
+        first = await ask(lambda: read_page(CSV_ROWS_AT_ONCE, None))
         return Stream(
             _stream_csv(first, read_page),
             media_type="text/csv",
@@ -195,7 +196,7 @@ def routes(
             | {
                 "explanation": explain(row).splitlines(),
                 "timeline": [phase._asdict() for phase in phases(row)],
-                "has_body": await _ask(lambda: log.has_body(request_id)),
+                "has_body": await ask(lambda: log.has_body(request_id)),
             }
         )
 
@@ -204,10 +205,10 @@ def routes(
         request: Request[Any, Any, Any], request_id: FromPath[str]
     ) -> Response[dict[str, Any]]:
         client = gateway.snapshot.keys.authenticate(tuple(request.scope["headers"]))
-        row = await _ask(lambda: log.find(request_id))
+        row = await ask(lambda: log.find(request_id))
         if row is None or not _may_see(client, row):
             raise _unknown_request(request_id)
-        body = await _ask(lambda: log.find_body(request_id))
+        body = await ask(lambda: log.find_body(request_id))
         if body is None:
             raise NotFound(
                 "The JSON of this request is not stored (storage.bodies).", code="body_not_stored"
@@ -219,7 +220,7 @@ def routes(
         _admit(gateway, request)
         period = read_period(request.query_params)
         payload = await cache.get(
-            ("errors", cache_key(period)), lambda: _ask(lambda: errors(log, requests, period))
+            ("errors", cache_key(period)), lambda: ask(lambda: errors(log, requests, period))
         )
         return Response({**period_fields(period), **payload})
 
@@ -399,14 +400,6 @@ def cache_key(period: Period) -> object:
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> None:
     gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
-
-
-async def _ask(query: Callable[[], T]) -> T:
-    """Run a blocking query in a thread. Raises Unavailable."""
-    try:
-        return await asyncio.to_thread(query)
-    except StoreUnavailable as error:
-        raise Unavailable(str(error)) from None
 
 
 def _unknown_request(request_id: str) -> NotFound:

@@ -17,7 +17,7 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
 from litestar.types import ControllerRouterHandler
 
-from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
+from proxy.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from proxy.experiments import (
     INSTALL_COMMAND,
     MAX_JOBS,
@@ -34,7 +34,7 @@ from proxy.experiments import (
 )
 from proxy.gateway import Gateway
 from proxy.protocol import read_request
-from proxy.storage import StoreUnavailable
+from proxy.web.blocking import ask
 from proxy.web.small_bodies import read_small_body
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def routes(
     @get("/api/experiments")
     async def list_steps(request: Request[Any, Any, Any]) -> Response[dict[str, object]]:
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
-        return Response(await _ask(lambda: _overview(planner(), jobs)))
+        return Response(await ask(lambda: _overview(planner(), jobs)))
 
     @post("/api/experiments/{name:str}", status_code=202)
     async def start_step(
@@ -73,7 +73,7 @@ def routes(
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         step = _step(name)
         start = read_request(_start, await read_small_body(request, seconds=body_seconds) or b"{}")
-        payload = await _ask(lambda: _begin(planner(), jobs, step, start))
+        payload = await ask(lambda: _begin(planner(), jobs, step, start))
         return Response(payload, status_code=200 if start.dry_run else 202)
 
     @get("/api/experiments/{name:str}/results")
@@ -94,7 +94,7 @@ def routes(
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if not 1 <= limit <= MAX_JOBS:
             raise InvalidRequest(f"limit must be from 1 to {MAX_JOBS}.", param="limit")
-        newest = await _ask(lambda: jobs.newest(limit=limit, step=step))
+        newest = await ask(lambda: jobs.newest(limit=limit, step=step))
         return Response({"now": time.time(), "jobs": newest})
 
     @get("/api/jobs/{job_id:str}")
@@ -106,27 +106,19 @@ def routes(
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
         if after is not None and after < 0:
             raise InvalidRequest("after must be 0 or more.", param="after")
-        return Response(await _ask(lambda: _job(jobs, job_id, after)))
+        return Response(await ask(lambda: _job(jobs, job_id, after)))
 
     @post("/api/jobs/{job_id:str}/cancel", status_code=202)
     async def cancel_job(
         request: Request[Any, Any, Any], job_id: FromPath[str]
     ) -> Response[dict[str, object]]:
         gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
-        job = await _ask(lambda: jobs.cancel(job_id))
+        job = await ask(lambda: jobs.cancel(job_id))
         if job is None:
             raise _no_job(job_id)
         return Response({"job": job})
 
     return [list_steps, start_step, show_results, list_jobs, show_job, cancel_job]
-
-
-async def _ask(query: Callable[[], T]) -> T:
-    """Run a blocking query in a thread. Raises Unavailable."""
-    try:
-        return await asyncio.to_thread(query)
-    except StoreUnavailable as error:
-        raise Unavailable(str(error)) from None
 
 
 def _step(name: str) -> Step:

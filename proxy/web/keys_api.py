@@ -9,11 +9,10 @@ GET    /api/usage         the caller's own requests, costs and limits
 Keys of the configuration file are listed, and changed in the file only.
 """
 
-import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -26,7 +25,7 @@ from msgspec import UNSET, UnsetType
 from proxy.auth import ApiKeys, Principal
 from proxy.budget import Limits
 from proxy.config import KEY_NAME_RULE, is_key_name
-from proxy.errors import Conflict, InvalidRequest, NotFound, Unavailable, UnsupportedMediaType
+from proxy.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.record import DAY_SECONDS, key_hash
@@ -41,9 +40,10 @@ from proxy.storage import (
     TooManyKeys,
     start_of_day,
 )
+from proxy.web.blocking import ask
 from proxy.web.dashboard_query import read_period
 from proxy.web.key_directory import KeyDirectory, with_key_names
-from proxy.web.small_bodies import read_small_body
+from proxy.web.small_bodies import read_json_body
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def routes(
         keys.require_admin(_headers(request))
         period = read_period(request.query_params)
         hours = period.in_full_hours()
-        used, today, last, changes = await _ask(
+        used, today, last, changes = await ask(
             lambda: (
                 requests.totals_by_key(hours.since, until=hours.until),
                 requests.totals_by_key(start_of_day(time.time())),
@@ -130,7 +130,10 @@ def routes(
     async def create_key(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         keys = gateway.snapshot.keys
         actor = keys.require_admin(_headers(request))
-        new = read_request(_new_key, await _read_json(request, seconds=body_seconds))
+        new = read_request(
+            _new_key,
+            await read_json_body(request, seconds=body_seconds, max_bytes=MAX_KEY_BODY_BYTES),
+        )
         if reason := _why_none_can_be_created(keys):
             raise Conflict(reason, code="no_configured_key")
         _check_name(new.name, keys)
@@ -155,7 +158,10 @@ def routes(
     ) -> Response[dict[str, Any]]:
         keys = gateway.snapshot.keys
         actor = keys.require_admin(_headers(request))
-        change = read_request(_key_change, await _read_json(request, seconds=body_seconds))
+        change = read_request(
+            _key_change,
+            await read_json_body(request, seconds=body_seconds, max_bytes=MAX_KEY_BODY_BYTES),
+        )
         fields = {
             name: value
             for name, value in msgspec.structs.asdict(change).items()
@@ -199,7 +205,7 @@ def routes(
         hours = period.in_full_hours()
         hashed = caller.key_hash
         step: Literal["hour", "day"] = "day" if period.step_seconds == DAY_SECONDS else "hour"
-        used, today, series, page = await _ask(
+        used, today, series, page = await ask(
             lambda: (
                 requests.totals_by_key(hours.since, until=hours.until, key_hash=hashed).get(
                     hashed, KeyTotals()
@@ -398,22 +404,6 @@ async def _change(work: Any) -> Any:
         raise Conflict(
             "This is the last admin key. Make another key an admin key first.", code="last_admin"
         ) from None
-    except StoreUnavailable as error:
-        raise Unavailable(str(error)) from None
-
-
-async def _read_json(request: Request[Any, Any, Any], *, seconds: float) -> bytes:
-    """A body that says that it is JSON, as no form of a web page can."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("Send JSON, with 'content-type: application/json'.")
-    return await read_small_body(request, seconds=seconds, max_bytes=MAX_KEY_BODY_BYTES)
-
-
-async def _ask(query: Callable[[], T]) -> T:
-    """Run a blocking query in a thread. Raises Unavailable."""
-    try:
-        return await asyncio.to_thread(query)
     except StoreUnavailable as error:
         raise Unavailable(str(error)) from None
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from litestar import Request
 
-from proxy.errors import BodyTooLarge, InvalidRequest, RequestTimeout
+from proxy.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
 
 MAX_SMALL_BODY_BYTES: Final = 2**20
 
@@ -37,6 +37,21 @@ async def read_small_body(
                     return bytes(body)
     except TimeoutError:
         raise RequestTimeout("The request body arrived too slowly.") from None
+
+
+async def read_json_body(
+    request: Request[Any, Any, Any], *, seconds: float, max_bytes: int
+) -> bytes:
+    """The whole body of a request that says that it is JSON, as no form of a web page can.
+
+    Raises:
+        UnsupportedMediaType: it says something else.
+        BodyTooLarge, RequestTimeout, InvalidRequest: as in `read_small_body`.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType("Send JSON, with 'content-type: application/json'.")
+    return await read_small_body(request, seconds=seconds, max_bytes=max_bytes)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -58,11 +58,11 @@ from proxy.storage import (
     RecentRequests,
     RequestLog,
     RequestQueries,
-    StoreUnavailable,
 )
+from proxy.web.blocking import ask
 from proxy.web.dashboard_api import CACHE_SECONDS, TimedCache, cache_key, merits, period_fields
 from proxy.web.dashboard_query import read_period
-from proxy.web.small_bodies import read_small_body
+from proxy.web.small_bodies import read_json_body
 from router_model.manifest import Manifest, OperatingPoint
 
 THRESHOLDS: Final = [step / 100 for step in range(101)]  # of the curve
@@ -151,9 +151,9 @@ def routes(
         period = read_period(request.query_params)
         pairs = await cache.get(
             ("pairs", cache_key(period)),
-            lambda: _ask(lambda: quality.weighted_pairs(period.since, until=period.until)),
+            lambda: ask(lambda: quality.weighted_pairs(period.since, until=period.until)),
         )
-        scored = await _ask(lambda: merits(requests, log, period))
+        scored = await ask(lambda: merits(requests, log, period))
         current = gateway.paced_threshold(gateway.snapshot)
         return Response({**period_fields(period), **pareto(scored, pairs, manifest(), current)})
 
@@ -176,13 +176,16 @@ def routes(
     @post("/api/routing/preview", status_code=200)
     async def preview(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         _admit(gateway, request)
-        body = await _read_json(request, seconds=body_seconds)
+        body = await read_json_body(request, seconds=body_seconds, max_bytes=MAX_PREVIEW_BYTES)
         return Response(await previews.settings(read_request(_preview, body)))
 
     @post("/api/threshold/apply", status_code=200)
     async def change(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         actor = _admit(gateway, request)
-        body = read_request(_change, await _read_json(request, seconds=body_seconds))
+        body = read_request(
+            _change,
+            await read_json_body(request, seconds=body_seconds, max_bytes=MAX_PREVIEW_BYTES),
+        )
         value = body.threshold if body.threshold == "auto" else format_threshold(body.threshold)
         if body.dry_run:
             return Response(_described(await setting.plan(value)))
@@ -196,7 +199,9 @@ def routes(
     @post("/api/threshold/undo", status_code=200)
     async def undo(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         actor = _admit(gateway, request)
-        body = read_request(_undo, await _read_json(request, seconds=body_seconds))
+        body = read_request(
+            _undo, await read_json_body(request, seconds=body_seconds, max_bytes=MAX_PREVIEW_BYTES)
+        )
         value = await setting.value_before()
         return Response(await setting.apply(value, body.sha256, actor=actor, action=UNDO))
 
@@ -350,7 +355,7 @@ class Previews:
             }
 
         async with self._reading:
-            payload = await _ask(read)
+            payload = await ask(read)
         return {
             "threshold": threshold,
             "effective": other,
@@ -403,7 +408,7 @@ class Previews:
             }
 
         async with self._reading:
-            return await _ask(read)
+            return await ask(read)
 
     async def _second_look(
         self, snapshot: Snapshot, config: Config, threshold: float | None
@@ -429,7 +434,7 @@ class Previews:
             return preview_second_look(rows, threshold=limit, in_band=in_band)._asdict()
 
         async with self._reading:
-            payload = await _ask(read)
+            payload = await ask(read)
         return payload | {
             "band": band,
             "is_fitted": verifier is not None,
@@ -533,7 +538,7 @@ class Setting:
         snapshot = self._gateway.snapshot
         current = self._gateway.paced_threshold(snapshot)
         value, sha256, problem = await asyncio.to_thread(self._read)
-        changes = await _ask(lambda: self._audit.newest(limit=1, actions=(APPLY, UNDO)))
+        changes = await ask(lambda: self._audit.newest(limit=1, actions=(APPLY, UNDO)))
         last = None
         if changes:
             change = changes[0]
@@ -585,7 +590,7 @@ class Setting:
 
     async def value_before(self) -> str:
         """The value before the last change. Raises Conflict."""
-        changes = await _ask(lambda: self._audit.newest(limit=1, actions=(APPLY, UNDO)))
+        changes = await ask(lambda: self._audit.newest(limit=1, actions=(APPLY, UNDO)))
         if not changes:
             raise Conflict("There is no change to undo.", code="nothing_to_undo")
         return str(changes[0].details.get("old") or "auto")
@@ -629,7 +634,7 @@ class Setting:
                 "sha256": edit.reversed().sha256,
             }
             try:
-                await _ask(lambda: self._audit.add(action, KEY, actor=actor, details=details))
+                await ask(lambda: self._audit.add(action, KEY, actor=actor, details=details))
             except Unavailable:
                 await self._restore(edit)
                 raise
@@ -701,24 +706,5 @@ def _name_of(actor: str | None, config: Config) -> str | None:
 
 def _admit(gateway: Gateway, request: Request[Any, Any, Any]) -> str | None:
     """Refuse callers other than admins. Returns the hash of the admin's key."""
-    headers = tuple(request.scope["headers"])
-    keys = gateway.snapshot.keys
-    keys.require_admin(headers)
-    client = keys.authenticate(headers)
+    client = gateway.snapshot.keys.require_admin(tuple(request.scope["headers"]))
     return None if client is None else client.key_hash
-
-
-async def _read_json(request: Request[Any, Any, Any], *, seconds: float) -> bytes:
-    """The body of a request that declares it as JSON, as no form of another page can."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise InvalidRequest("The content-type must be application/json.", param="content-type")
-    return await read_small_body(request, seconds=seconds, max_bytes=MAX_PREVIEW_BYTES)
-
-
-async def _ask(query: Callable[[], T]) -> T:
-    """Run a blocking query in a thread. Raises Unavailable."""
-    try:
-        return await asyncio.to_thread(query)
-    except StoreUnavailable as error:
-        raise Unavailable(str(error)) from None

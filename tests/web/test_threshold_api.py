@@ -596,7 +596,7 @@ async def test_a_change_needs_json_of_an_admin_and_of_the_same_origin(start: Sta
             (TEAM, 403),
             ({**cookie, "origin": "https://evil.example"}, 403),
             ({**cookie, "sec-fetch-site": "cross-site"}, 403),
-            ({**ADMIN, "content-type": "text/plain"}, 400),
+            ({**ADMIN, "content-type": "text/plain"}, 415),
         ):
             proxy.client.cookies.clear()
             headers = {"content-type": "application/json"} | headers
