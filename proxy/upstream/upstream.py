@@ -497,7 +497,7 @@ class Upstream:
             logger.info("%s upstream %s: up again", self.name, self.address)
 
     def _is_replica_up(self, replica: Replica, now: float) -> bool | None:
-        """Whether it answers. One that gets no requests does not, whatever a look has shown."""
+        """Whether the replica counts as up. One with an open circuit breaker does not."""
         if replica.breaker.is_open(now) or (self._makes_trials and replica.breaker.needs_answer):
             return False
         return replica.health.up
