@@ -271,6 +271,7 @@ async def test_hostile_import_is_inert(proxy: LiveProxy, show: Show) -> None:
     await expect(conversations(page)).to_have_count(2)
     for number in (0, 1):
         await conversations(page).nth(number).click()
+        await expect(conversations(page).nth(number)).to_have_attribute("aria-current", "true")
         await expect(answers(page)).to_have_count(1)
         await check_quiet(page)
     await expect(page.locator(".attachment")).to_have_count(0)
@@ -522,3 +523,26 @@ async def test_named_model_can_be_chosen(proxy: LiveProxy, show: Show, cloud: Fa
     await ask(page, "One?")
     await complete(page)
     assert cloud.calls[-1].json["model"] == "gpt-9"
+
+
+async def test_click_is_kept_when_the_list_grows_meanwhile(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin)
+    await ask(page, "First?")
+    await complete(page)
+    await page.get_by_role("button", name="New chat").click()
+    await expect(answers(page)).to_have_count(0)
+    await conversations(page).hover()
+    await page.mouse.down()
+    chat = {
+        "conversation": {"id": "other", "title": "Other", "updatedAt": 2},
+        "messages": [{"id": "a", "parent": None, "role": "user", "content": "Other?"}],
+    }
+    await import_text(
+        page, json.dumps({"format": "hybrid-llm-chat", "version": 1, "conversations": [chat]})
+    )
+    await expect(conversations(page)).to_have_count(2)
+    await page.mouse.up()
+    await expect(answers(page)).to_have_count(1)

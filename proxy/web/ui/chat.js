@@ -143,14 +143,17 @@ const list = createConversationList({
 })
 
 async function openConversation(id) {
+  opening = id
   if (id === current.id) return
   try {
     const talk = running.get(id) ?? (await loadTalk(id))
-    if (talk) show(talk)
+    if (talk && opening === id) show(talk)
   } catch (error) {
     showNotice(error.message)
   }
 }
+
+let opening = null // the conversation that was chosen last; null when it is shown
 
 async function loadTalk(id) {
   const stored = await store.load(id)
@@ -165,6 +168,7 @@ function startNew({ focus = true } = {}) {
 
 /** Show another conversation. An answer that arrives in the former one goes on arriving. */
 function show(talk) {
+  opening = null
   current = talk
   replace(thread)
   showThread()
@@ -581,7 +585,9 @@ async function restore() {
   await readNewSettings()
   if (!current.isEmpty) return // a question was asked meanwhile
   const id = openId.read()
+  const empty = current
   const talk = id ? await loadTalk(id) : null
+  if (current !== empty || !current.isEmpty) return // another one was opened meanwhile
   if (talk) {
     show(talk)
     store.askRunning()

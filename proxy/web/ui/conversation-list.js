@@ -43,6 +43,7 @@ export function createConversationList({ store, open, startNew, changed }) {
   let shown = []
   let selected = null
   let rendered = 0
+  const rows = new Map() // conversation ID: {key, row}, of the rows that are shown
   let searching = null // the AbortController of the running search
   let isReady = false
 
@@ -71,7 +72,18 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   // --- rows ---
 
-  function createRow(conversation, index) {
+  /** The row of a conversation. One that looks the same stays, so that a click on it is not lost. */
+  function findRow(conversation) {
+    const { id, title } = conversation
+    const key = JSON.stringify([title, search.value.trim()])
+    const known = rows.get(id)
+    if (known?.key === key) return known.row
+    const row = createRow(conversation)
+    rows.set(id, { key, row })
+    return row
+  }
+
+  function createRow(conversation) {
     const { id, title } = conversation
     const snippet = search.value.trim() ? h('span', { class: 'snippet dim small' }, ' ') : null
     const name = h(
@@ -102,17 +114,7 @@ export function createConversationList({ store, open, startNew, changed }) {
       },
       icon('more'),
     )
-    const row = h(
-      'li',
-      {
-        class: 'conversation',
-        dataset: { id },
-        'aria-setsize': shown.length,
-        'aria-posinset': index + 1,
-      },
-      name,
-      more,
-    )
+    const row = h('li', { class: 'conversation', dataset: { id } }, name, more)
     if (snippet) {
       store.findSnippet(id, search.value).then(
         (text) => replace(snippet, text || ' '),
@@ -124,24 +126,36 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   const isSearching = () => search.value.trim() !== ''
 
-  function renderMore() {
-    const end = Math.min(rendered + PAGE, shown.length)
-    const rows = []
-    for (; rendered < end; rendered += 1) {
-      const conversation = shown[rendered]
-      const group = nameGroup(conversation.updatedAt)
-      if (!isSearching() && (!rendered || group !== nameGroup(shown[rendered - 1].updatedAt)))
-        rows.push(h('li', { class: 'group dim small' }, h('h3', {}, group)))
-      rows.push(createRow(conversation, rendered))
+  /** Show this many rows. Elements that are shown already stay in their place. */
+  function renderRows(count) {
+    const items = []
+    let group = null
+    for (const [index, conversation] of shown.slice(0, count).entries()) {
+      const name = isSearching() ? null : nameGroup(conversation.updatedAt)
+      if (name !== group) items.push(findHeading(name))
+      group = name
+      const row = findRow(conversation)
+      row.ariaSetSize = shown.length
+      row.ariaPosInSet = index + 1
+      items.push(row)
     }
-    list.append(...rows)
+    for (const [index, item] of items.entries()) {
+      const present = list.children[index] ?? null
+      if (present !== item) list.insertBefore(item, present)
+    }
+    while (list.children.length > items.length) list.lastElementChild.remove()
+    rendered = Math.min(count, shown.length)
     observer.disconnect()
     if (rendered < shown.length) observer.observe(list.lastElementChild)
   }
 
+  const findHeading = (name) =>
+    [...list.querySelectorAll('.group')].find(({ textContent }) => textContent === name) ??
+    h('li', { class: 'group dim small' }, h('h3', {}, name))
+
   const observer = new IntersectionObserver(
     (entries) => {
-      if (entries.some(({ isIntersecting }) => isIntersecting)) renderMore()
+      if (entries.some(({ isIntersecting }) => isIntersecting)) renderRows(rendered + PAGE)
     },
     { root: $('#history-scroll'), rootMargin: '600px' },
   )
@@ -153,10 +167,9 @@ export function createConversationList({ store, open, startNew, changed }) {
       ? document.activeElement.closest('li').dataset.id
       : null
     shown = next
-    rendered = 0
-    replace(list)
-    do renderMore()
-    while (rendered < Math.min(minimum, shown.length))
+    const ids = new Set(shown.map(({ id }) => id))
+    for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id)
+    renderRows(Math.max(PAGE, minimum))
     if (focused) $(`[data-id="${CSS.escape(focused)}"] .open`, list)?.focus({ preventScroll: true })
     describeState()
   }
@@ -308,6 +321,7 @@ export function createConversationList({ store, open, startNew, changed }) {
       isFinished = true
       const next = field.value.trim()
       form.remove()
+      rows.delete(id)
       if (isKept && next && next !== title) {
         await store.save(id, { title: next })
         changed(id, { title: next })

@@ -1,6 +1,7 @@
 // A conversation that is open on the page: its messages, settings and what is stored of it.
 
 import { createContent } from './attachments.js'
+import { DEFAULTS } from './chat-settings.js'
 import { ConversationGone, createId } from './conversations.js'
 import { MessageTree, selectTurns } from './message-tree.js'
 
@@ -33,6 +34,8 @@ export class Talk {
       messages: [],
     }
     this.conversation = { updatedAt: now, leaf: null, ...conversation }
+    // What another version or an imported file has left out.
+    this.conversation.settings = { ...DEFAULTS, ...conversation.settings }
     this.tree = new MessageTree(messages, this.conversation.leaf)
     this.markInterrupted()
   }
