@@ -47,6 +47,7 @@ _PREPARE: Final = """async ([fonts, width, warmUp]) => {
   stage.style.width = `min(${width}px, 100vw - 28px)`
   stage.style.margin = '14px'
   main.append(stage)
+  window.clear = () => stage.replaceChildren()
   window.place = () => {
     const element = document.createElement('div')
     element.className = 'prose'
@@ -54,7 +55,7 @@ _PREPARE: Final = """async ([fonts, width, warmUp]) => {
     return { element, render: createMarkdownRenderer(element) }
   }
   window.renderText = (text) => {
-    stage.replaceChildren()
+    clear()
     place().render(text)
   }
   window.settled = () =>
@@ -208,7 +209,7 @@ async def compare_pictures(page: Page, *pictures: bytes) -> float:
 
 # Two renderers side by side: one is given each text at once, the other in pieces.
 _STREAM: Final = """async ([texts, size]) => {
-  document.querySelector('#main').replaceChildren()
+  clear()
   window.pairs = texts.map((text) => {
     const whole = place()
     whole.render(text)
@@ -236,7 +237,7 @@ async def stream_all(page: Page, texts: list[str], size: int) -> list[int]:
 _COUNT_WORK: Final = """async (text) => {
   const { Lexer } = await import('/ui/vendor/marked.js')
   const library = (await import('/ui/vendor/highlight.js')).default
-  document.querySelector('#main').replaceChildren()
+  clear()
   const { element, render } = place()
   const work = { read: 0, made: 0, highlighted: 0 }
   const { blockTokens } = Lexer.prototype

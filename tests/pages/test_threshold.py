@@ -112,7 +112,8 @@ async def test_threshold_is_applied_after_a_look_at_the_difference_and_undone(
     await expect(dialog).to_be_hidden()
     assert proxy.config_file.read_bytes() == original
     await page.get_by_role("button", name="Apply…").click()
-    await page.keyboard.press("Enter")  # the focus is on the question's answer
+    await expect(dialog.get_by_role("button", name="Apply 0.05")).to_be_focused()
+    await page.keyboard.press("Enter")
     await expect(page.get_by_text("The threshold is 0.05 now.")).to_be_visible()
     await expect(page.locator("#last-change")).to_contain_text(
         "Changed from 0.5 to 0.05, just now."

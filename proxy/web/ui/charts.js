@@ -91,12 +91,12 @@ function buildFigure({ data, layout = {}, config = {} }, colours) {
       ...layout,
       ...styledAxes,
     },
-    { displayModeBar: false, responsive: true, ...config },
+    { displayModeBar: false, ...config },
   ]
 }
 
 /**
- * Draw a chart into an element and redraw it when the colour scheme changes.
+ * Draw a chart into an element, as wide as it, and redraw it when the colour scheme changes.
  *
  * @param make takes the palette and returns plotly's {data, layout}
  * @returns update: redraws the chart in place; ready: a promise of whether the first draw succeeded
@@ -108,12 +108,18 @@ export function drawChart(element, make) {
       const colours = readPalette()
       await plotly.react(element, ...buildFigure(make(colours), colours))
       element.removeAttribute('data-failed')
+      fit.observe(element)
       return true
     } catch (error) {
       element.dataset.failed = error.message
       return false
     }
   }
+  // Also what was drawn while it was hidden, when it had no width.
+  const fit = new ResizeObserver(async () => {
+    const width = element.clientWidth
+    if (width && width !== element._fullLayout?.width) (await load()).Plots.resize(element)
+  })
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw)
   document.addEventListener('themechange', draw)
   return { update: draw, ready: draw() }

@@ -454,6 +454,8 @@ $('#stop').addEventListener('click', () => running?.abort())
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') running?.abort()
 })
+// Until now the browser would have sent the form and loaded the page anew.
+$('#compare').disabled = false
 addEventListener('pagehide', save)
 replace(
   $('#sides'),

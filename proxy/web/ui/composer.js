@@ -117,6 +117,7 @@ export function createComposer({ send, editLast }) {
   globalThis.visualViewport?.addEventListener('resize', fit)
 
   replace($('#send'), icon('send'))
+  $('#send').disabled = false // before, the browser would send the form and load the page anew
   replace($('#stop'), icon('stop'))
   replace($('#attach'), icon('attach'))
   replace($('#open-settings'), icon('settings'))
