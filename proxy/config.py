@@ -16,7 +16,9 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_args
 from urllib.parse import urlsplit
 
@@ -775,7 +777,13 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
     """
     if path is None or (path.name == PRICING_FILE and not path.exists()):
         return {}
-    document = _Document(path, _read(path), {}, has_secrets=False)
+    return _parse_prices(path, _read(path))
+
+
+# The list is long and seldom changes: a reload of the configuration mostly finds it as it was.
+@lru_cache(maxsize=4)
+def _parse_prices(path: Path, text: str) -> Mapping[str, ModelPrices]:
+    document = _Document(path, text, {}, has_secrets=False)
     prices = {}
     at = ""
     try:
@@ -787,7 +795,7 @@ def load_prices(path: Path | None) -> Mapping[str, ModelPrices]:
             prices[name] = msgspec.convert(own, ModelPrices)
     except msgspec.ValidationError as error:
         raise document.refuse(str(error), at=at) from None
-    return prices
+    return MappingProxyType(prices)
 
 
 def _read(path: Path) -> str:

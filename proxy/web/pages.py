@@ -130,6 +130,7 @@ def read_file(content: bytes, media_type: str) -> File:
     return File(content, gzip.compress(content, 9, mtime=0), media_type, f'"{digest}"')
 
 
+@cache
 def read_files(folder: Path = UI) -> dict[str, File]:
     """The files below /ui/, by name."""
     return {
