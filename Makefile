@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -161,6 +161,9 @@ pictures: $(TRAIN)/.train  ## Release: data/results/dashboard.png (5 minutes)
 
 screenshots: $(VENV)/.dev $(VENV)/.demo  ## Release: screenshots of the pages, with real answers (10 minutes)
 	$(SCRIPTS) $(VENV)/bin/python tests/tools/screenshots.py
+
+page-states: $(VENV)/.dev  ## Test: pictures of every page, empty, full and failing (OUT=folder; 2 minutes)
+	$(SCRIPTS) $(VENV)/bin/python tests/tools/page_states.py $(or $(OUT),page-states)
 
 first-use: $(VENV)/.dev  ## Measure: time from nothing to the first answer (10 minutes; root on Debian)
 	$(SCRIPTS) $(VENV)/bin/python tests/tools/first_use.py --out data/results/first_use.json

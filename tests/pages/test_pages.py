@@ -193,7 +193,13 @@ async def test_every_page_shows_the_tiers_and_follows_them(
     proxy = await start(probe_seconds=0.05)
     page = await show(proxy.origin, path, viewport=PHONE)
     tiers = page.get_by_role("list", name="Tiers")
-    await expect(tiers.get_by_role("listitem").nth(0)).to_contain_text("Local: up since ")
+    local_item, cloud_item = (tiers.get_by_role("listitem").nth(number) for number in range(2))
+    # The scripted local upstream has no model; it is up, but cannot answer.
+    await expect(local_item).to_have_text("Local not ready")
+    await expect(local_item).to_have_attribute(
+        "title", "Local: not ready · it lists no models; phi3:latest is configured"
+    )
+    await expect(cloud_item).to_contain_text("Cloud: up since ")
     cloud.answer = cloud.models = whole(b"{}", status=503)
     assert (await proxy.chat(model="cloud")).status_code == 503
     tier = proxy.proxy.gateway.snapshot.upstreams[Target.CLOUD]
@@ -201,7 +207,6 @@ async def test_every_page_shows_the_tiers_and_follows_them(
         while tier.up is not False:
             await proxy.client.get("/health")  # gives the proxy time
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # or 15 s later
-    cloud_item = tiers.get_by_role("listitem").nth(1)
     await expect(cloud_item).to_have_text("Cloud down")
     title = await cloud_item.get_attribute("title")
     assert title is not None

@@ -33,17 +33,20 @@ function showTiers(tiers) {
     item.dataset.state = state
     item.title = `${TITLES[tier]}: ${text}`
     const label = item.querySelector('.state')
-    // Seen by all when it is down: a color alone tells little.
-    label.classList.toggle('offscreen', state !== 'down')
-    replace(label, state === 'down' ? ' down' : `: ${text}`)
+    // Seen by all when it cannot answer: a color alone tells little.
+    const seen = { down: ' down', unready: ' not ready' }[state]
+    label.classList.toggle('offscreen', !seen)
+    replace(label, seen ?? `: ${text}`)
   }
 }
 
 function describeTier(tier) {
   if (!tier) return ['unknown', 'not known']
   if (tier.is_up === null) return ['unknown', 'not known yet']
-  const state = tier.is_up ? 'up' : 'down'
-  return [state, [`${state} since ${since(tier.since)}`, tier.problem].filter(Boolean).join(' · ')]
+  // A server that is up may still lack the model.
+  const state = !tier.is_up ? 'down' : tier.problem ? 'unready' : 'up'
+  const name = state === 'unready' ? 'not ready' : `${state} since ${since(tier.since)}`
+  return [state, [name, tier.problem].filter(Boolean).join(' · ')]
 }
 
 async function refresh() {
