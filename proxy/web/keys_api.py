@@ -30,6 +30,8 @@ from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.record import DAY_SECONDS, key_hash
 from proxy.storage import (
+    KEY_ACTIONS,
+    AuditLog,
     KeyNameTaken,
     KeyRow,
     KeyTotals,
@@ -90,7 +92,7 @@ def routes(
     Args:
         body_seconds: how long a client may take to send a body.
     """
-    log = RequestLog.sharing(requests)
+    log, audit = RequestLog.sharing(requests), AuditLog.sharing(requests)
 
     @get("/api/keys")
     async def list_keys(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -103,7 +105,7 @@ def routes(
                 requests.totals_by_key(hours.since, until=hours.until),
                 requests.totals_by_key(start_of_day(time.time())),
                 requests.last_used(),
-                directory.stored.newest_changes(limit=_LISTED_CHANGES),
+                audit.newest(limit=_LISTED_CHANGES, actions=KEY_ACTIONS),
             )
         )
         usage = _Usage(used, today, last, limits)
@@ -118,6 +120,7 @@ def routes(
                 "changes": [
                     change._asdict()
                     | {
+                        "action": change.action.removeprefix("key."),
                         "actor_name": change.actor and keys.name_of(change.actor),
                         "subject_name": change.details.get("name") or keys.name_of(change.subject),
                     }
