@@ -15,6 +15,7 @@ import peewee
 
 from proxy.record import (
     DAY_SECONDS,
+    FAILED,
     HOUR_SECONDS,
     PACED_REASONS,
     PICODOLLARS,
@@ -39,7 +40,6 @@ from router_model.manifest import Reference
 # By the tier and the ending of a request. docs/api.md defines these words ("Shares"); every page,
 # table and chart uses them. A request that the proxy itself answered, without a tier, is in none.
 _ANSWERED: Final = (Ending.OK,)
-_FAILED: Final = (Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.INTERNAL_ERROR)
 _REFUSED: Final = (Ending.REJECTED,)
 _CANCELLED: Final = (Ending.CLIENT_GONE, Ending.STOPPED)
 _OUTCOMES: Final = ("answered", "answered_locally", "failed", "refused", "cancelled")
@@ -598,7 +598,7 @@ def _outcome_columns(table: Any) -> dict[str, Any]:
     return {
         "answered": requests_with(is_answered),
         "answered_locally": requests_with(is_answered & (table.target == str(Target.LOCAL))),
-        "failed": requests_with(table.ending.in_(_FAILED)),
+        "failed": requests_with(table.ending.in_(FAILED)),
         "refused": requests_with(table.ending.in_(_REFUSED)),
         "cancelled": requests_with(table.ending.in_(_CANCELLED)),
     }
@@ -615,7 +615,7 @@ def _add_outcome(sums: list[int], target: str, ending: str, numbers: Sequence[in
     outcomes = (
         is_answered,
         is_answered and target == Target.LOCAL,
-        ending in _FAILED,
+        ending in FAILED,
         ending in _REFUSED,
         ending in _CANCELLED,
     )
