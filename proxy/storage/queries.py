@@ -324,26 +324,37 @@ class RequestQueries(Queries):
         return {key: _as_key_totals(sums) for key, sums in groups.items()}
 
     def key_series(
-        self, key_hash: str, since: float = 0.0, *, step: Literal["hour", "day"] = "day"
+        self,
+        key_hash: str,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        step: Literal["hour", "day"] = "day",
     ) -> list[KeyPoint]:
         """The totals of one API key in each hour or day (UTC), in order."""
         groups: dict[int, list[int]] = {}
         seconds = HOUR_SECONDS if step == "hour" else DAY_SECONDS
         for (begins, target, ending), numbers in self._key_sums(
-            ("begins", "target", "ending"), since, key_hash=key_hash, by_hour=step == "hour"
+            ("begins", "target", "ending"),
+            since,
+            until=until,
+            key_hash=key_hash,
+            by_hour=step == "hour",
         ):
             at = int(begins) // seconds * seconds
             _add_outcome(groups.setdefault(at, _no_sums()), target, ending, numbers)
         return [KeyPoint(at, _as_key_totals(groups[at])) for at in sorted(groups)]
 
-    def last_used(self) -> dict[str, float]:
-        """When each API key made its last request, by its hash, in UNIX seconds.
+    def last_used(self, *, key_hash: str | None = None) -> dict[str, float]:
+        """When each API key, or one, made its last request, by its hash, in UNIX seconds.
 
         Where retention has deleted the request, the day on which it was made begins then.
         """
         used = DailyKeyTotals.select(
             DailyKeyTotals.key_hash, peewee.fn.MAX(DailyKeyTotals.day).alias("day")
         ).group_by(DailyKeyTotals.key_hash)
+        if key_hash is not None:
+            used = used.where(DailyKeyTotals.key_hash == key_hash)
         newest = Request.select(peewee.fn.MAX(Request.created_at)).where(
             Request.client_key_hash == used.c.key_hash
         )

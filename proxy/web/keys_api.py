@@ -208,17 +208,18 @@ def routes(
         hours = period.in_full_hours()
         hashed = caller.key_hash
         step: Literal["hour", "day"] = "day" if period.step_seconds == DAY_SECONDS else "hour"
-        used, today, series, page = await ask(
+        used, today, last, series, page = await ask(
             lambda: (
                 requests.totals_by_key(hours.since, until=hours.until, key_hash=hashed).get(
                     hashed, KeyTotals()
                 ),
                 requests.totals_by_key(start_of_day(time.time()), key_hash=hashed),
-                requests.key_series(hashed, hours.since, step=step),
+                requests.last_used(key_hash=hashed),
+                requests.key_series(hashed, hours.since, until=hours.until, step=step),
                 log.newest(limit=_LISTED_REQUESTS, values={"client_key_hash": hashed}),
             )
         )
-        usage = _Usage({hashed: used}, today, {}, limits)
+        usage = _Usage({hashed: used}, today, last, limits)
         row = next((row for row in directory.rows if row.key_hash == hashed), None)
         return Response(
             {
