@@ -48,7 +48,7 @@ _KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 # Sort key and id of the last request of a page.
-_CURSOR: Final = re.compile(
+CURSOR: Final = re.compile(
     r"(-?\d{1,12}(?:\.\d{1,17})?(?:e[+-]?\d{1,3})?)~([a-z0-9_]{1,40})", re.ASCII
 )
 
@@ -264,7 +264,7 @@ def read_cursor(text: str | None) -> tuple[float, str] | None:
     """The position of a page."""
     if text is None:
         return None
-    if (match := _CURSOR.fullmatch(text)) is None:
+    if (match := CURSOR.fullmatch(text)) is None:
         raise InvalidRequest(
             "Invalid value for 'before': use the value of 'more' from the previous page.",
             param="before",
