@@ -99,10 +99,16 @@ class ThresholdSetting:
         return edit
 
     async def value_before(self) -> str:
-        """The value before the last change. Raises Conflict."""
+        """The value before the last change. Raises Conflict, also if the file was edited since."""
         changes = await ask(lambda: self._audit.newest(limit=1, actions=(APPLY, UNDO)))
         if not changes:
             raise Conflict("There is no change to undo.", code="nothing_to_undo")
+        value, _, problem = await asyncio.to_thread(self._read)
+        if problem is None and value != changes[0].details.get("new"):
+            raise Conflict(
+                f"{KEY} was edited after the last change here, so it is not restored.",
+                code="nothing_to_undo",
+            )
         return str(changes[0].details.get("old") or "auto")
 
     async def apply(

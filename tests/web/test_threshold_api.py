@@ -499,6 +499,19 @@ async def test_changed_file_needs_a_new_preview(proxy: LiveProxy) -> None:
     assert proxy.proxy.config.routing.sticky == "off"
 
 
+async def test_undo_does_not_replace_a_value_that_was_edited_since(proxy: LiveProxy) -> None:
+    sha256 = (await plan(proxy, 0.7))["sha256"]
+    applied = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=sha256)
+    assert applied.json()["last"]["can_undo"] is True
+    proxy.configure({"routing": {"threshold": 0.3}})
+    edited = proxy.config_file.read_bytes()
+    state = await get(proxy, "/api/threshold")
+    assert (state["value"], state["last"]["can_undo"]) == ("0.3", False)
+    undo = await post(proxy, "/api/threshold/undo", sha256=state["sha256"])
+    assert (undo.status_code, envelope_of(undo)["code"]) == (409, "nothing_to_undo")
+    assert proxy.config_file.read_bytes() == edited
+
+
 async def test_one_of_two_concurrent_changes_is_refused(proxy: LiveProxy) -> None:
     planned = [await plan(proxy, threshold) for threshold in (0.6, 0.7)]
     answers = await asyncio.gather(
