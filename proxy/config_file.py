@@ -64,6 +64,17 @@ class Edit(NamedTuple):
         """The hash of the file before the change."""
         return digest(self.before)
 
+    def to_dict(self) -> dict[str, str | None]:
+        """The change for people, without the content of the file."""
+        return {
+            "key": KEY,
+            "file": self.path.name,
+            "old": self.old,
+            "new": self.new,
+            "diff": self.diff,
+            "sha256": self.sha256,
+        }
+
     def reversed(self) -> "Edit":
         """The edit that restores the old content."""
         return self._replace(before=self.after, after=self.before, old=self.new, new=self.old or "")

@@ -38,7 +38,7 @@ def spreadsheet_cell(text: str) -> str:
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -86,6 +86,10 @@ class Ending(StrEnum):
     INTERNAL_ERROR = "internal_error"  # a bug of the proxy
 
 
+# A request that failed. docs/api.md defines the word ("Shares"); totals, lists and metrics use it.
+FAILED: Final = (Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.INTERNAL_ERROR)
+
+
 class UsageSource(StrEnum):
     """The source of the token counts."""
 
@@ -240,6 +244,16 @@ class CallRecord:
         """End the upstream's time. Only the first call counts."""
         if self.opened is not None and self.upstream_ms is None:
             self.upstream_ms = (self.clock() - self.opened) * 1e3
+
+    def fall_back(self, failed: Target, why: str, error: str | None) -> None:
+        """Enter the failure of the tier that was asked first.
+
+        Args:
+            why: a code.
+            error: what the tier said.
+        """
+        self.fallback_from, self.fallback_why = failed, why
+        self.fallback_error = error and error[:MAX_ERROR_CHARS]
 
     def finish(
         self, ending: Ending, *, error: str | None = None, error_code: str | None = None

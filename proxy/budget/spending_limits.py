@@ -132,10 +132,6 @@ class SpendingLimits:
         account = self._accounts.get(key_hash)  # a question opens no account
         return 0.0 if account is None else self._today(key_hash).spent_usd
 
-    def spent_by_key(self, key_hash: str) -> float:
-        """The same, of the API key with this hash."""
-        return self._today(key_hash).spent_usd
-
     def record_cost(self, record: CallRecord) -> None:
         """Count the cloud cost of a finished request."""
         usd = record.budget_usd

@@ -10,6 +10,7 @@ from proxy.plain_text import spreadsheet_cell
 
 
 def write_json(row: dict[str, Any]) -> bytes:
+    """A row as a line of JSON."""
     return msgspec.json.encode(row) + b"\n"
 
 

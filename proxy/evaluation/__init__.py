@@ -53,7 +53,6 @@ from proxy.evaluation.queries import (
 from proxy.evaluation.sampling import Sampler
 from proxy.evaluation.what_if import (
     Move,
-    ThresholdPreview,
     compare_thresholds,
     preview_rules,
     preview_second_look,
@@ -91,7 +90,6 @@ __all__ = [
     "Sampler",
     "ShadowComparison",
     "Source",
-    "ThresholdPreview",
     "WeightedPair",
     "calibrate_router",
     "can_compare",

@@ -7,13 +7,10 @@ from typing import Final
 
 from proxy.gateway.call import Call
 from proxy.gateway.error_text import keeps_text
-from proxy.record import CallRecord, Ending
+from proxy.record import FAILED, CallRecord
 
 MAX_SOURCE_BYTES: Final = 2**18  # of a whole body; images in it are cut before it is stored
 MAX_STREAM_BYTES: Final = 2**16  # of a stream
-_FAILED: Final = frozenset(
-    {Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.STOPPED, Ending.INTERNAL_ERROR}
-)
 
 
 class BodyCopy:
@@ -52,4 +49,4 @@ def enter_bodies(call: Call) -> None:
 
 def _is_wanted(record: CallRecord, bodies: str) -> bool:
     """Whether the setting selects a request. A request that was refused has not failed."""
-    return bodies == "all" or record.ending in _FAILED
+    return bodies == "all" or record.ending in FAILED

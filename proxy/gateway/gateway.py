@@ -75,14 +75,7 @@ from proxy.protocol.endpoints import (
 )
 from proxy.protocol.response_objects import ResponseView
 from proxy.protocol.responses import ResponsesRequest
-from proxy.record import (
-    MAX_ERROR_CHARS,
-    CallRecord,
-    Ending,
-    Reason,
-    SecondLookResult,
-    Target,
-)
+from proxy.record import CallRecord, Ending, Reason, SecondLookResult, Target
 from proxy.routing import Decision, LocalLimits
 from proxy.storage import Store
 from proxy.timeouts import Deadlines
@@ -473,9 +466,7 @@ class Gateway:
             log_refusal(call, failure, attempt.response.status, attempt.start)
             if target is Target.LOCAL:
                 call.refusal = await read_local_refusal(call, attempt.start, self._local_limits)
-        record.fallback_from, record.fallback_why = target, failure.why
-        said = describe_attempt(call, attempt)
-        record.fallback_error = said and said[:MAX_ERROR_CHARS]
+        record.fall_back(target, failure.why, describe_attempt(call, attempt))
         if target.other is Target.LOCAL:
             self._release_unspent(call)
         model = call.snapshot.upstreams[target.other].model
@@ -509,8 +500,7 @@ class Gateway:
         record.step("the local answer is sent, as there is no better one")
         record.failed_usd -= kept.usd
         record.discarded_tokens = None
-        record.fallback_from, record.fallback_why = Target.CLOUD, why
-        record.fallback_error = said and said[:MAX_ERROR_CHARS]
+        record.fall_back(Target.CLOUD, why, said)
         record.target, record.model, record.reason = Target.LOCAL, kept.sent.model, Reason.FALLBACK
         record.adapted = kept.sent.adapted
         self._release_unspent(call)

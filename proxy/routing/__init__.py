@@ -19,6 +19,7 @@ from proxy.routing.router import (
     RoutingPreference,
     Scorer,
     read_headers,
+    read_share,
     wants_no_store,
 )
 from proxy.routing.rules import Rule, RuleInput, Rules
@@ -46,6 +47,7 @@ __all__ = [
     "may_leave_out",
     "own_name",
     "read_headers",
+    "read_share",
     "suggest_name",
     "wants_no_store",
     "without_connection",

@@ -385,7 +385,7 @@ class Router:
                 "Use threshold, cost or quality, as in 'auto:cost=0.3'.",
                 param="model",
             )
-        share = _read_share(value, name=name, param="model")
+        share = read_share(value, name=name, param="model")
         if name == "threshold" or self._thresholds is None:
             return share
         if name == "cost":
@@ -532,7 +532,7 @@ def read_headers(
             preference = _read_target(preference, value)
         elif name == THRESHOLD_HEADER:
             text = value.decode("latin-1")
-            threshold = _read_share(text, name="threshold", param="x-router-threshold")
+            threshold = read_share(text, name="threshold", param="x-router-threshold")
             preference = preference._replace(threshold=threshold)
     return preference
 
@@ -569,7 +569,16 @@ def _read_target(preference: RoutingPreference, value: bytes) -> RoutingPreferen
     )
 
 
-def _read_share(text: str, *, name: str, param: str) -> float:
+def read_share(text: str, *, name: str, param: str) -> float:
+    """A number from 0 to 1.
+
+    Args:
+        name: what the number is.
+        param: the field, header or parameter that has it.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     # float() also takes digits of other scripts, underscores, nan and infinity.
     share = float(text) if _NUMBER.fullmatch(text.strip()) else -1.0
     if not 0.0 <= share <= 1.0:

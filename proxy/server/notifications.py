@@ -171,7 +171,7 @@ class Notifier:
                 digest, name = caller.key_hash, caller.shown_name
                 owner = f"the daily cloud budget of the API key {name}"
                 facts = {"key_hash": digest, "key_name": name}
-                yield digest, owner, self._spending.spent_by_key(digest), budget, facts
+                yield digest, owner, self._spending.spent_today(digest), budget, facts
 
     def _queue_message(self, event: NotificationEvent, text: str, **facts: Any) -> None:
         if event not in self._config().notifications.events:

@@ -48,6 +48,7 @@ from proxy.storage.request_log import (
 )
 from proxy.storage.shared_limits import MINUTE_SECONDS, SharedLimits
 from proxy.storage.stored_keys import (
+    KEY_ACTIONS,
     KeyNameTaken,
     KeyRow,
     LastAdmin,
@@ -60,6 +61,7 @@ __all__ = [
     "DETAIL_FILTERS",
     "FAILURES",
     "FIGURE_ROWS",
+    "KEY_ACTIONS",
     "MINUTE_SECONDS",
     "NEWEST",
     "SORTS",

@@ -55,9 +55,8 @@ class Notices:
         """Claim the message that an outage has begun. Call it again while the outage lasts."""
 
         def decide(notice: _Notice, now: float) -> _Step:
-            if (
-                now - notice.claimed_at < NOTICE_PAUSE_SECONDS
-            ):  # known, or too soon after the last one
+            # Known already, or too soon after the last one.
+            if now - notice.claimed_at < NOTICE_PAUSE_SECONDS:
                 return _Step(_Notice(True, now) if notice.is_active else None, False)
             return _Step(_Notice(True, now), True)
 

@@ -15,6 +15,7 @@ import peewee
 
 from proxy.record import (
     DAY_SECONDS,
+    FAILED,
     HOUR_SECONDS,
     PACED_REASONS,
     PICODOLLARS,
@@ -39,7 +40,6 @@ from router_model.manifest import Reference
 # By the tier and the ending of a request. docs/api.md defines these words ("Shares"); every page,
 # table and chart uses them. A request that the proxy itself answered, without a tier, is in none.
 _ANSWERED: Final = (Ending.OK,)
-_FAILED: Final = (Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.INTERNAL_ERROR)
 _REFUSED: Final = (Ending.REJECTED,)
 _CANCELLED: Final = (Ending.CLIENT_GONE, Ending.STOPPED)
 _OUTCOMES: Final = ("answered", "answered_locally", "failed", "refused", "cancelled")
@@ -324,26 +324,37 @@ class RequestQueries(Queries):
         return {key: _as_key_totals(sums) for key, sums in groups.items()}
 
     def key_series(
-        self, key_hash: str, since: float = 0.0, *, step: Literal["hour", "day"] = "day"
+        self,
+        key_hash: str,
+        since: float = 0.0,
+        *,
+        until: float | None = None,
+        step: Literal["hour", "day"] = "day",
     ) -> list[KeyPoint]:
         """The totals of one API key in each hour or day (UTC), in order."""
         groups: dict[int, list[int]] = {}
         seconds = HOUR_SECONDS if step == "hour" else DAY_SECONDS
         for (begins, target, ending), numbers in self._key_sums(
-            ("begins", "target", "ending"), since, key_hash=key_hash, by_hour=step == "hour"
+            ("begins", "target", "ending"),
+            since,
+            until=until,
+            key_hash=key_hash,
+            by_hour=step == "hour",
         ):
             at = int(begins) // seconds * seconds
             _add_outcome(groups.setdefault(at, _no_sums()), target, ending, numbers)
         return [KeyPoint(at, _as_key_totals(groups[at])) for at in sorted(groups)]
 
-    def last_used(self) -> dict[str, float]:
-        """When each API key made its last request, by its hash, in UNIX seconds.
+    def last_used(self, *, key_hash: str | None = None) -> dict[str, float]:
+        """When each API key, or one, made its last request, by its hash, in UNIX seconds.
 
         Where retention has deleted the request, the day on which it was made begins then.
         """
         used = DailyKeyTotals.select(
             DailyKeyTotals.key_hash, peewee.fn.MAX(DailyKeyTotals.day).alias("day")
         ).group_by(DailyKeyTotals.key_hash)
+        if key_hash is not None:
+            used = used.where(DailyKeyTotals.key_hash == key_hash)
         newest = Request.select(peewee.fn.MAX(Request.created_at)).where(
             Request.client_key_hash == used.c.key_hash
         )
@@ -598,7 +609,7 @@ def _outcome_columns(table: Any) -> dict[str, Any]:
     return {
         "answered": requests_with(is_answered),
         "answered_locally": requests_with(is_answered & (table.target == str(Target.LOCAL))),
-        "failed": requests_with(table.ending.in_(_FAILED)),
+        "failed": requests_with(table.ending.in_(FAILED)),
         "refused": requests_with(table.ending.in_(_REFUSED)),
         "cancelled": requests_with(table.ending.in_(_CANCELLED)),
     }
@@ -615,7 +626,7 @@ def _add_outcome(sums: list[int], target: str, ending: str, numbers: Sequence[in
     outcomes = (
         is_answered,
         is_answered and target == Target.LOCAL,
-        ending in _FAILED,
+        ending in FAILED,
         ending in _REFUSED,
         ending in _CANCELLED,
     )

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import msgspec
 import peewee
 
-from proxy.record import HOUR_SECONDS, Ending
+from proxy.record import FAILED, HOUR_SECONDS, Ending
 from proxy.storage.database import storable
 from proxy.storage.error_groups import ErrorGroup, ErrorRow, group_errors
 from proxy.storage.read_only import Queries
@@ -31,10 +31,6 @@ LIST_COLUMNS: Final = (
 # A filtered search reads at most this many rows, so that a rare match does not take long.
 SEARCH_LIMIT: Final = 50_000
 ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
-# The endings of requests that should have been answered.
-FAILED_ENDINGS: Final = (
-    Ending.UPSTREAM_ERROR, Ending.TIMEOUT, Ending.STOPPED, Ending.INTERNAL_ERROR,
-)  # fmt: skip
 FIGURE_ROWS: Final = 20_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
@@ -73,7 +69,7 @@ class Errors(NamedTuple):
     """The causes of errors in a time range, the most frequent one first.
 
     Attributes:
-        failures: of requests that should have been answered.
+        failures: of requests that failed.
         refusals: of requests that the proxy refused.
         failures_since: the time of the oldest failure that was read, if there may be more.
         refusals_since: the same of refusals.
@@ -122,7 +118,7 @@ class RequestLog(Queries):
         with self._reading() as database:
             read = {
                 ending: _newest_errors(database, ending, _period(since, until), limit)
-                for ending in (*FAILED_ENDINGS, Ending.REJECTED)
+                for ending in (*FAILED, Ending.REJECTED)
             }
         refusals = read.pop(Ending.REJECTED)
         failures = sorted(chain.from_iterable(read.values()), key=_reversed_time)[:limit]

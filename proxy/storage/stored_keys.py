@@ -1,10 +1,10 @@
-"""API keys that admins create, change and revoke, and the record of these changes.
+"""API keys that admins create, change and revoke, with an entry in the audit log for each change.
 
     keys = StoredKeys(database)
     keys.create(row, actor="a1b2…")
     issued = [row.issued for row in keys.read()]
 
-Each change and its audit entry are one transaction. All methods block: call them in a thread.
+A change and its entry are one transaction. All methods block: call them in a thread.
 """
 
 import time
@@ -12,14 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import peewee
 
 from proxy.auth import IssuedKey, Principal
+from proxy.storage.audit import AuditRecord, insert_entry
 from proxy.storage.database import FAILURES, StoreUnavailable, exclusive_transaction
-from proxy.storage.tables import AuditEntry, StoredApiKey
+from proxy.storage.tables import StoredApiKey
 
 MAX_VALID_KEYS: Final = 1_000  # pages and metrics list all of them
+CREATE: Final = "key.create"
+CHANGE: Final = "key.change"
+REVOKE: Final = "key.revoke"
+KEY_ACTIONS: Final = (CREATE, CHANGE, REVOKE)  # in the audit log
 
 
 class KeyRow(NamedTuple):
@@ -52,16 +56,6 @@ class KeyRow(NamedTuple):
             name=self.name,
         )
         return IssuedKey(bytes.fromhex(self.digest), principal, self.revoked_at is not None)
-
-
-class Change(NamedTuple):
-    """An entry of the audit log. `details` depends on the action."""
-
-    created_at: float
-    actor: str | None
-    action: str
-    subject: str
-    details: dict[str, Any]
 
 
 class KeyNameTaken(Exception):
@@ -110,7 +104,8 @@ class StoredKeys:
             _check_name(row, rows)
             StoredApiKey.insert(row._asdict()).execute(database)
             limits = {name: getattr(row, name) for name in _CHANGEABLE}
-            self._note(database, actor, "create", row.key_hash, limits)
+            entry = AuditRecord(self._clock(), actor, CREATE, row.key_hash, limits)
+            insert_entry(database, entry)
 
     def change(
         self,
@@ -149,7 +144,8 @@ class StoredKeys:
                     database
                 )
                 details = {"name": before.name, "changes": differences}
-                self._note(database, actor, "change", key_hash, details)
+                entry = AuditRecord(self._clock(), actor, CHANGE, key_hash, details)
+                insert_entry(database, entry)
             return after
 
     def revoke(
@@ -170,44 +166,8 @@ class StoredKeys:
             StoredApiKey.update(revoked_at=now).where(StoredApiKey.key_hash == key_hash).execute(
                 database
             )
-            self._note(database, actor, "revoke", key_hash, {"name": before.name})
+            insert_entry(database, AuditRecord(now, actor, REVOKE, key_hash, {"name": before.name}))
             return before._replace(revoked_at=now)
-
-    def newest_changes(self, *, limit: int) -> list[Change]:
-        """The newest entries of the audit log about keys, newest first."""
-        query = (
-            AuditEntry.select()
-            .where(AuditEntry.action.in_([f"key.{action}" for action in _ACTIONS]))
-            .order_by(AuditEntry.created_at.desc(), AuditEntry.id.desc())
-            .limit(limit)
-        )
-        with self._connected() as database:
-            return [
-                Change(
-                    row["created_at"],
-                    row["actor"],
-                    row["action"].removeprefix("key."),
-                    row["subject"],
-                    msgspec.json.decode(row["details"] or "{}"),
-                )
-                for row in query.dicts().execute(database)
-            ]
-
-    def _note(
-        self,
-        database: peewee.Database,
-        actor: str | None,
-        action: str,
-        subject: str,
-        details: Mapping[str, Any],
-    ) -> None:
-        AuditEntry.insert(
-            created_at=self._clock(),
-            actor=actor,
-            action=f"key.{action}",
-            subject=subject,
-            details=msgspec.json.encode(details).decode(),
-        ).execute(database)
 
     @contextmanager
     def _connected(self) -> Iterator[peewee.Database]:
@@ -224,7 +184,6 @@ class StoredKeys:
             yield database, _rows(database)
 
 
-_ACTIONS: Final = ("create", "change", "revoke")
 _CHANGEABLE: Final = ("name", "is_admin", "requests_per_minute", "cloud_usd_per_day")
 
 

@@ -391,7 +391,7 @@ class HourlyTotals(peewee.Model):
     Money is in picodollars, so sums are exact.
     """
 
-    hour = peewee.BigIntegerField()  # start of the hour or day
+    hour = peewee.BigIntegerField()  # its start, in UNIX seconds
     endpoint = peewee.TextField()
     target = peewee.TextField()
     model = peewee.TextField()
@@ -439,7 +439,7 @@ class HourlyHistogram(peewee.Model):
 class DailyHistogram(peewee.Model):
     """The same histogram for a whole day (UTC), so that a month needs fewer rows."""
 
-    day = peewee.BigIntegerField()  # start of the hour or day
+    day = peewee.BigIntegerField()  # its start, in UNIX seconds
     measure = peewee.TextField()
     target = peewee.TextField()
     bucket = peewee.IntegerField()
@@ -457,7 +457,7 @@ class HourlyKeyTotals(peewee.Model):
     As in `HourlyTotals`, money is in picodollars and retention does not delete.
     """
 
-    hour = peewee.BigIntegerField()  # start of the hour or day
+    hour = peewee.BigIntegerField()  # its start, in UNIX seconds
     key_hash = peewee.TextField()
     target = peewee.TextField()
     ending = peewee.TextField()
@@ -477,7 +477,7 @@ class HourlyKeyTotals(peewee.Model):
 class DailyKeyTotals(peewee.Model):
     """The same totals for a whole day (UTC), so that a month needs fewer rows."""
 
-    day = peewee.BigIntegerField()  # start of the hour or day
+    day = peewee.BigIntegerField()  # its start, in UNIX seconds
     key_hash = peewee.TextField()
     target = peewee.TextField()
     ending = peewee.TextField()

@@ -200,10 +200,6 @@ class Upstream:
         """The base URLs, for people to read."""
         return ", ".join(replica.base_url for replica in self._replicas)
 
-    def is_up(self) -> bool:
-        """Whether a replica is known to answer."""
-        return bool(self.up)
-
     def settings_of(self, model: str) -> ModelSettings:
         """The timeouts of a model, and whether it is a reasoning model."""
         return self._settings_of(model)
@@ -376,20 +372,17 @@ class Upstream:
     async def _open(self, outgoing: "_Outgoing", client: str | None) -> UpstreamResponse:
         for task in self._background_tasks:
             task.cancel()
-        asked_at, delivery = self._clock(), outgoing.delivery
+        asked_at = self._clock()
         try:
             acquired_at = await self._slots.acquire(client)
-            delivery.queue_seconds = acquired_at - asked_at
-        except asyncio.CancelledError:
-            delivery.queue_seconds = self._clock() - asked_at
-            raise
         except QueueFull as full:
-            delivery.queue_seconds = self._clock() - asked_at
             raise Overloaded(
                 f"The {self.name} upstream is busy and its queue is full. Retry later.",
                 upstream=self.name,
                 seconds=full.seconds,
             ) from None
+        finally:
+            outgoing.delivery.queue_seconds = self._clock() - asked_at
         try:
             return await self._open_replica(outgoing, acquired_at, client)
         except BaseException:
@@ -671,7 +664,7 @@ class Upstream:
     async def probe(self) -> bool:
         """Request the tier's model list. Returns whether a replica is up."""
         await self.catalog.list_models()
-        return self.is_up()
+        return bool(self.up)
 
     async def probe_unhealthy(self) -> None:
         """Look at the replicas whose state is in doubt, or not known any more.

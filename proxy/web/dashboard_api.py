@@ -9,8 +9,8 @@ longer: they have a separate endpoint, and its results are cached.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypedDict, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
@@ -27,7 +27,6 @@ from proxy.learning import LearningRecords, read_state
 from proxy.record import DAY_SECONDS
 from proxy.storage import (
     ErrorGroup,
-    MeritBucket,
     RequestLog,
     RequestPage,
     RequestQueries,
@@ -37,9 +36,9 @@ from proxy.storage import (
 )
 from proxy.web.blocking import ask
 from proxy.web.dashboard_query import (
+    FigureSource,
     Filters,
     Period,
-    Source,
     find_sources,
     format_cursor,
     read_cursor,
@@ -51,46 +50,15 @@ from proxy.web.dashboard_query import (
 from proxy.web.headline import headline, month_quality
 from proxy.web.key_directory import with_key_names
 from proxy.web.request_csv import MAX_CSV_ROWS, csv_header, csv_rows
+from proxy.web.timed_cache import CACHE_SECONDS, TimedCache
 from router_model.drift import Drift
 from router_model.manifest import Manifest
 
-CACHE_SECONDS: Final = 30.0  # of judge scores, which take a second to aggregate
 CSV_ROWS_AT_ONCE: Final = 2_000
 STEP_NAMES: Final = {60: "minute", 300: "5 minutes", 3_600: "hour", 86_400: "day"}
-T = TypeVar("T")
 Headers = Mapping[str, str]
 # Reads a page from its length and the cursor before it.
 ReadPage = Callable[[int, tuple[float, str] | None], RequestPage]
-
-
-class Scope(TypedDict):
-    """The period and the filters of a query of figures."""
-
-    since: float
-    until: float | None
-    values: Mapping[str, str]
-
-
-class TimedCache:
-    """Caches the results of slow queries. Concurrent callers share one query.
-
-    Args:
-        seconds: how long a result is valid.
-        clock: seconds.
-    """
-
-    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._entries: dict[object, tuple[float, asyncio.Task[Any]]] = {}
-
-    async def get(self, key: object, query: Callable[[], Awaitable[T]]) -> T:
-        started_at, task = self._entries.get(key, (0.0, None))
-        failed = task is not None and task.done() and (task.cancelled() or task.exception())
-        if task is None or failed or self._clock() - started_at > self._seconds:
-            task = asyncio.ensure_future(query())
-            self._entries[key] = self._clock(), task
-        return cast(T, await asyncio.shield(task))
 
 
 def routes(
@@ -121,7 +89,7 @@ def routes(
         current_drift = drift()
         return Response(
             {
-                **period_fields(period),
+                **period.to_dict(),
                 "threshold": gateway.paced_threshold(gateway.snapshot),
                 "tiers": _tiers(gateway.snapshot),
                 "drift": None if current_drift is None else plain_drift(current_drift),
@@ -134,9 +102,9 @@ def routes(
         _admit(gateway, request)
         period = read_period(request.query_params)
         payload = await cache.get(
-            ("quality", cache_key(period)), lambda: ask(lambda: judged(quality, period))
+            ("quality", period.cache_key), lambda: ask(lambda: judged(quality, period))
         )
-        return Response({**period_fields(period), **payload})
+        return Response({**period.to_dict(), **payload})
 
     @get("/api/headline")
     async def show_headline(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -220,9 +188,9 @@ def routes(
         _admit(gateway, request)
         period = read_period(request.query_params)
         payload = await cache.get(
-            ("errors", cache_key(period)), lambda: ask(lambda: errors(log, requests, period))
+            ("errors", period.cache_key), lambda: ask(lambda: errors(log, requests, period))
         )
-        return Response({**period_fields(period), **payload})
+        return Response({**period.to_dict(), **payload})
 
     return [
         show_stats, show_quality, show_headline, show_learning, list_requests, export_requests,
@@ -238,8 +206,7 @@ def overview(
 ) -> dict[str, Any]:
     """Requests, cost and latency of the requests that match the filters."""
     totals, details = find_sources(requests, log, period, filters)
-    scope: Scope = {"since": totals.since, "until": totals.until, "values": totals.values}
-    detail: Scope = {"since": details.since, "until": details.until, "values": details.values}
+    scope, detail = totals.scope, details.scope
     total, groups = totals.queries.totals_by_each(("target", "reason", "model", "ending"), **scope)
     step = period.step_seconds
     before = _total_before(totals, log, period, filters)
@@ -299,7 +266,7 @@ def errors(log: RequestLog, requests: RequestQueries, period: Period) -> dict[st
 
 
 def _total_before(
-    totals: Source, log: RequestLog, period: Period, filters: Filters
+    totals: FigureSource, log: RequestLog, period: Period, filters: Filters
 ) -> Totals | None:
     """The totals of the period before, of the same length; None if they are not known."""
     seconds = period.seconds
@@ -323,10 +290,6 @@ def judged(quality: QualityQueries, period: Period) -> dict[str, Any]:
         "estimates": plain_estimates(quality.quality(since, until=until)),
         "categories": [item._asdict() for item in grades],
     }
-
-
-def period_fields(period: Period) -> dict[str, Any]:
-    return {"span": period.name, "since": period.since, "until": period.until}
 
 
 def _money(sums: Totals) -> dict[str, Any]:
@@ -383,16 +346,6 @@ async def _stream_csv(page: RequestPage, read_page: ReadPage) -> AsyncIterator[b
         if before is None or rows_left <= 0:
             return
         page = await asyncio.to_thread(read_page, CSV_ROWS_AT_ONCE, before)
-
-
-def merits(requests: RequestQueries, log: RequestLog, period: Period) -> list[MeritBucket]:
-    _, source = find_sources(requests, log, period, Filters({}, ""))
-    return source.queries.merit_histogram(source.since, until=source.until)
-
-
-def cache_key(period: Period) -> object:
-    """The cache key of a period: a named one moves with the time."""
-    return period.name or period
 
 
 # --- Access and errors ---

@@ -8,7 +8,7 @@ import datetime as dt
 import re
 import time
 from collections.abc import Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypedDict, TypeVar
 
 from proxy.errors import InvalidRequest
 from proxy.record import DAY_SECONDS, HOUR_SECONDS, Ending, Reason, SecondLookResult
@@ -48,7 +48,7 @@ _KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 # Sort key and id of the last request of a page.
-_CURSOR: Final = re.compile(
+CURSOR: Final = re.compile(
     r"(-?\d{1,12}(?:\.\d{1,17})?(?:e[+-]?\d{1,3})?)~([a-z0-9_]{1,40})", re.ASCII
 )
 
@@ -67,6 +67,15 @@ class Period(NamedTuple):
     name: str | None
     since: float
     until: float | None = None
+
+    def to_dict(self) -> dict[str, str | float | None]:
+        """The period in an answer."""
+        return {"span": self.name, "since": self.since, "until": self.until}
+
+    @property
+    def cache_key(self) -> object:
+        """Equal for all queries of a named period, although it moves with the time."""
+        return self.name or self
 
     @property
     def seconds(self) -> float | None:
@@ -98,7 +107,15 @@ class Filters(NamedTuple):
     text: str
 
 
-class Source(NamedTuple):
+class Scope(TypedDict):
+    """The period and the filters of a query of figures."""
+
+    since: float
+    until: float | None
+    values: Mapping[str, str]
+
+
+class FigureSource(NamedTuple):
     """Where figures come from.
 
     Attributes:
@@ -115,20 +132,25 @@ class Source(NamedTuple):
     searched: int | None = None
     searched_since: float | None = None
 
+    @property
+    def scope(self) -> Scope:
+        """The arguments of its queries."""
+        return {"since": self.since, "until": self.until, "values": self.values}
+
 
 def find_sources(
     requests: RequestQueries, log: RequestLog, period: Period, filters: Filters
-) -> tuple[Source, Source]:
+) -> tuple[FigureSource, FigureSource]:
     """The sources of the totals, and of the distributions of durations and scores. Blocks."""
     hours = period.in_full_hours()
-    rollups = Source(requests, "hours", hours.since, hours.until, filters.values)
+    rollups = FigureSource(requests, "hours", hours.since, hours.until, filters.values)
 
-    def read_rows() -> Source:
+    def read_rows() -> FigureSource:
         figures = log.figures(
             period.since, until=period.until, values=filters.values, text=filters.text,
             seconds=min(period.step_seconds, HOUR_SECONDS),
         )  # fmt: skip
-        return Source(
+        return FigureSource(
             figures, "rows", searched=figures.searched, searched_since=figures.searched_since
         )
 
@@ -242,7 +264,7 @@ def read_cursor(text: str | None) -> tuple[float, str] | None:
     """The position of a page."""
     if text is None:
         return None
-    if (match := _CURSOR.fullmatch(text)) is None:
+    if (match := CURSOR.fullmatch(text)) is None:
         raise InvalidRequest(
             "Invalid value for 'before': use the value of 'more' from the previous page.",
             param="before",

@@ -30,16 +30,16 @@ class KeyDirectory:
     """The issued keys as rows, and in the form that authentication reads.
 
     Args:
+        stored: the keys in the database.
         issued: what authentication reads.
 
     Attributes:
         rows: the rows that were read last, the newest first.
-        stored: the keys in the database.
     """
 
     def __init__(self, stored: StoredKeys, issued: IssuedKeys) -> None:
         self.rows: list[KeyRow] = []
-        self.stored = stored
+        self._stored = stored
         self._issued = issued
         # A read that began before a change must not undo it.
         self._lock = asyncio.Lock()
@@ -49,7 +49,7 @@ class KeyDirectory:
         """Read the keys. A failure is logged once, until a read succeeds again."""
         async with self._lock:
             try:
-                rows = await asyncio.to_thread(self.stored.read)
+                rows = await asyncio.to_thread(self._stored.read)
             except StoreUnavailable as error:
                 if not self._is_failing:
                     logger.warning("the API keys that were read last stay valid: %s", error)
@@ -61,7 +61,7 @@ class KeyDirectory:
     async def create(self, row: KeyRow, actor: str | None) -> None:
         """Add a key. Raises as `StoredKeys.create` does."""
         async with self._lock:
-            await asyncio.to_thread(lambda: self.stored.create(row, actor=actor))
+            await asyncio.to_thread(lambda: self._stored.create(row, actor=actor))
             self._apply([row, *self.rows])
 
     async def change(
@@ -70,7 +70,7 @@ class KeyDirectory:
         """Change a key. Returns and raises as `StoredKeys.change` does."""
         async with self._lock:
             changed = await asyncio.to_thread(
-                lambda: self.stored.change(key_hash, fields, actor=actor, needs_admin=needs_admin)
+                lambda: self._stored.change(key_hash, fields, actor=actor, needs_admin=needs_admin)
             )
             return self._replace(changed)
 
@@ -78,7 +78,7 @@ class KeyDirectory:
         """Revoke a key. Returns and raises as `StoredKeys.revoke` does."""
         async with self._lock:
             revoked = await asyncio.to_thread(
-                lambda: self.stored.revoke(key_hash, actor=actor, needs_admin=needs_admin)
+                lambda: self._stored.revoke(key_hash, actor=actor, needs_admin=needs_admin)
             )
             return self._replace(revoked)
 

@@ -30,6 +30,8 @@ from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.record import DAY_SECONDS, key_hash
 from proxy.storage import (
+    KEY_ACTIONS,
+    AuditLog,
     KeyNameTaken,
     KeyRow,
     KeyTotals,
@@ -90,7 +92,7 @@ def routes(
     Args:
         body_seconds: how long a client may take to send a body.
     """
-    log = RequestLog.sharing(requests)
+    log, audit = RequestLog.sharing(requests), AuditLog.sharing(requests)
 
     @get("/api/keys")
     async def list_keys(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
@@ -103,7 +105,7 @@ def routes(
                 requests.totals_by_key(hours.since, until=hours.until),
                 requests.totals_by_key(start_of_day(time.time())),
                 requests.last_used(),
-                directory.stored.newest_changes(limit=_LISTED_CHANGES),
+                audit.newest(limit=_LISTED_CHANGES, actions=KEY_ACTIONS),
             )
         )
         usage = _Usage(used, today, last, limits)
@@ -118,6 +120,7 @@ def routes(
                 "changes": [
                     change._asdict()
                     | {
+                        "action": change.action.removeprefix("key."),
                         "actor_name": change.actor and keys.name_of(change.actor),
                         "subject_name": change.details.get("name") or keys.name_of(change.subject),
                     }
@@ -205,17 +208,18 @@ def routes(
         hours = period.in_full_hours()
         hashed = caller.key_hash
         step: Literal["hour", "day"] = "day" if period.step_seconds == DAY_SECONDS else "hour"
-        used, today, series, page = await ask(
+        used, today, last, series, page = await ask(
             lambda: (
                 requests.totals_by_key(hours.since, until=hours.until, key_hash=hashed).get(
                     hashed, KeyTotals()
                 ),
                 requests.totals_by_key(start_of_day(time.time()), key_hash=hashed),
-                requests.key_series(hashed, hours.since, step=step),
+                requests.last_used(key_hash=hashed),
+                requests.key_series(hashed, hours.since, until=hours.until, step=step),
                 log.newest(limit=_LISTED_REQUESTS, values={"client_key_hash": hashed}),
             )
         )
-        usage = _Usage({hashed: used}, today, {}, limits)
+        usage = _Usage({hashed: used}, today, last, limits)
         row = next((row for row in directory.rows if row.key_hash == hashed), None)
         return Response(
             {

@@ -5,6 +5,7 @@ so every schema is open. OpenAI's own document describes the rest.
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -15,8 +16,10 @@ from proxy.config import MAX_KEY_NAME_CHARS
 from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
 from proxy.storage import SORTS
+from proxy.web.dashboard_query import CURSOR, SPANS
 from router_model.categories import CATEGORIES
 
+_OK: Final = {"200": "OK."}
 _ERRORS: Final = {
     "400": "A field is missing or invalid; `param` names it.",
     "401": "The API key is missing or not configured.",
@@ -215,14 +218,9 @@ def document() -> bytes:
         paths[path] = {method: _native_operation(summary, body=body, stream=streams)}
     paths["/v1/feedback"] = {"post": _operation("Rate an answer.", body=_FEEDBACK)}
     pages = [(path, *described) for path, described in _PAGES.items()]
-    for path, method, summary, body in (*pages, *_KEYS):
-        is_key = path.startswith("/api/keys")
-        operation = _operation(
-            summary,
-            body=body,
-            accepted=method == "post" and not is_key,
-            created=method == "post" and is_key,
-        )
+    for path, method, summary, body in (*pages, *_SEVERAL_METHODS):
+        statuses = _STATUSES.get((method, path), _OK)
+        operation = _operation(summary, body=body, statuses=statuses)
         if path.endswith(".csv"):
             operation["responses"]["200"]["content"] = {"text/csv": {"schema": {"type": "string"}}}
         names = re.findall(r"{([a-z_]+)}", path)
@@ -234,9 +232,6 @@ def document() -> bytes:
             for name, kind in (_QUERY_PARAMETERS.get(path, ()) if method == "get" else ())
         ]
         paths.setdefault(path, {})[method] = operation
-    paths["/api/choices"]["post"] = _operation(
-        "Store which of two answers to one prompt is better.", body=_CHOICE
-    )
     for path, summary in {
         "/health": "Liveness: 200 while the process runs.",
         "/ready": "Readiness: the state of each part. 503 when no tier is up, and during shutdown.",
@@ -366,7 +361,6 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
             },
         },
     ),
-    "/api/choices": ("get", "Get how often users found the local answer good enough.", None),
     "/api/stats": ("get", "Get requests, cost, latencies and scores of a time range.", None),
     "/api/quality": ("get", "Get answer quality in a time range, by judge scores.", None),
     "/api/pareto": ("get", "Get cost and quality of each threshold.", None),
@@ -379,6 +373,7 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
         {
             "type": "object",
             "required": ["threshold"],
+            "additionalProperties": False,
             "anyOf": [
                 {"required": ["sha256"]},
                 {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
@@ -396,17 +391,36 @@ _PAGES: Final[dict[str, tuple[str, str, dict[str, Any] | None]]] = {
         "post", "Preview a threshold, rules and a band of the second look on recent requests.",
         {
             "type": "object",
-            "description": "Also `rules` (as routing.rules) and `verify` (with `band`) in the form "
-            "of the configuration, or both as a text in `yaml`.",
+            "additionalProperties": False,
             "properties": {
-                "threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+                "threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+                "rules": {
+                    "type": ["array", "null"],
+                    "items": {"type": "object"},
+                    "description": "As `routing.rules` of the configuration.",
+                },
+                "verify": {
+                    "type": ["object", "null"],
+                    "properties": {"band": {}},
+                    "description": "`band`, as `verify.band` of the configuration.",
+                },
+                "yaml": {
+                    "type": ["string", "null"],
+                    "description": "Rules and band as a text, in place of both fields.",
+                },
             },
         },
     ),
     "/api/threshold/undo": (
         "post", "Restore the threshold before the last change.",
-        {"type": "object", "required": ["sha256"], "properties": {"sha256": _SHA256}},
+        {
+            "type": "object",
+            "required": ["sha256"],
+            "properties": {"sha256": _SHA256},
+            "additionalProperties": False,
+        },
     ),
+    "/api/usage": ("get", "Get the requests, costs and limits of the caller's API key.", None),
     "/api/headline": ("get", "Get what was saved this month, and its projection.", None),
     "/api/learning": ("get", "Get the state of self-calibration and its last steps.", None),
     "/api/requests": ("get", "List requests with filters, search and an order.", None),
@@ -448,8 +462,10 @@ _LIMITS_OF_KEY: Final = {
 }
 _KEY_NAME: Final = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_NAME_CHARS}
 _KEY_FIELDS: Final = {"name": _KEY_NAME, **_LIMITS_OF_KEY}
-# Several methods of one path.
-_KEYS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
+# Paths with several methods.
+_SEVERAL_METHODS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
+    ("/api/choices", "get", "Get how often users found the local answer good enough.", None),
+    ("/api/choices", "post", "Store which of two answers to one prompt is better.", _CHOICE),
     ("/api/keys", "get", "List API keys with their use and limits, and the last changes.", None),
     (
         "/api/keys",
@@ -469,15 +485,24 @@ _KEYS: Final[tuple[tuple[str, str, str, dict[str, Any] | None], ...]] = (
         {"type": "object", "properties": _KEY_FIELDS, "additionalProperties": False},
     ),
     ("/api/keys/{key_hash}", "delete", "Revoke a created API key.", None),
-    ("/api/usage", "get", "Get the requests, costs and limits of the caller's API key.", None),
 )
+# Of a success, where it is not 200.
+_STATUSES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("post", "/api/keys"): {"201": "The key is created."},
+    ("post", "/api/experiments/{step}"): {
+        "200": "With `dry_run`: the cost.",
+        "202": "The step has started.",
+    },
+    ("post", "/api/jobs/{job_id}/cancel"): {"202": "The job ends."},
+}
 _REQUIRED: Final = {("/api/threshold/preview", "threshold")}
+# Of a time only UNIX seconds: no schema says which texts are a time of ISO 8601 since 1970.
 _SECONDS: Final = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?$"}
 _PERIOD: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     (
         "since",
         {
-            "anyOf": [{"enum": ["1h", "24h", "7d", "30d", "all"]}, _SECONDS],
+            "anyOf": [{"enum": [*SPANS]}, _SECONDS],
             "description": "A range up to now, UNIX seconds, or a time in ISO 8601.",
         },
     ),
@@ -510,7 +535,7 @@ _QUERY_PARAMETERS: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         *_FILTERS,
         *_ORDER,
         ("limit", {"type": "integer", "minimum": 1, "maximum": 200}),
-        ("before", {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?~[a-z0-9_]{1,40}$"}),
+        ("before", {"type": "string", "pattern": f"^{CURSOR.pattern}$"}),
     ),
     "/api/jobs": (
         ("step", {"type": "string"}),
@@ -537,8 +562,7 @@ def _operation(
     *,
     body: dict[str, Any] | None = None,
     stream: bool = False,
-    accepted: bool = False,
-    created: bool = False,
+    statuses: Mapping[str, str] = _OK,
     error: str = "Error",
 ) -> dict[str, Any]:
     good: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -547,9 +571,9 @@ def _operation(
     bad = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     operation: dict[str, Any] = {
         "summary": summary,
-        "responses": {"200": {"description": "OK.", "content": good}}
-        | ({"202": {"description": "The step has started."}} if accepted else {})
-        | ({"201": {"description": "Created.", "content": good}} if created else {})
+        "responses": {
+            status: {"description": what, "content": good} for status, what in statuses.items()
+        }
         | {status: {"description": why, "content": bad} for status, why in _ERRORS.items()},
     }
     if body is not None:

@@ -6,6 +6,8 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from proxy.plain_text import spreadsheet_cell
+
 # The columns of a row, in order. `time` is `created_at` in ISO 8601 (UTC).
 CSV_COLUMNS: Final = (
     "id", "time", "endpoint", "requested_model", "target", "model", "reason", "score", "merit",
@@ -14,8 +16,6 @@ CSV_COLUMNS: Final = (
     "second_look", "prompt",
 )  # fmt: skip
 MAX_CSV_ROWS: Final = 100_000
-# A spreadsheet takes a cell that begins like this for a formula (OWASP, CSV Injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def csv_header() -> bytes:
@@ -32,9 +32,7 @@ def _cell(name: str, row: Mapping[str, Any]) -> Any:
     if name == "time":
         return dt.datetime.fromtimestamp(row["created_at"], dt.UTC).isoformat()
     value = row[name]
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value
+    return spreadsheet_cell(value) if isinstance(value, str) else value
 
 
 def _lines(rows: Iterable[Iterable[Any]]) -> bytes:

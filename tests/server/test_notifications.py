@@ -56,11 +56,8 @@ class Spending:
     def day_start(self) -> float:
         return 0.0
 
-    def spent_today(self) -> float:
-        return self.usd
-
-    def spent_by_key(self, digest: str) -> float:
-        return self.by_key.get(digest, 0.0)
+    def spent_today(self, key_hash: str = "") -> float:
+        return self.by_key.get(key_hash, 0.0) if key_hash else self.usd
 
 
 class Watch:

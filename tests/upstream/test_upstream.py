@@ -244,7 +244,7 @@ async def test_connection_failure_is_unreachable(error: Exception) -> None:
     with pytest.raises(UpstreamUnreachable, match="The local upstream cannot be reached") as caught:
         await ask(upstream)
     assert (caught.value.status, caught.value.upstream) == (502, "local")
-    assert not upstream.is_up()
+    assert not upstream.up
 
 
 async def test_connect_timeout_differs_from_a_lost_connection() -> None:
@@ -272,7 +272,7 @@ async def test_first_token_timeout_applies_to_streams_only() -> None:
     with pytest.raises(UpstreamTimeout, match="did not start its answer") as caught:
         await ask(upstream, stream=True)
     assert caught.value.phase == "first_token"
-    assert not upstream.is_up()
+    assert not upstream.up
     assert not complete.done()
     gate.set()
     response = await complete
@@ -419,9 +419,9 @@ async def test_tier_is_up_if_any_replica_lists_its_models() -> None:
         return httpx2.Response(200, stream=Pieces(b'{"data": []}'))
 
     upstream, _ = make_upstream(half, base_url=("http://a/v1", "http://b/v1"))
-    assert not upstream.is_up()
+    assert not upstream.up
     assert await upstream.probe()
-    assert upstream.is_up()
+    assert upstream.up
     assert await upstream.catalog.fetch_models() == b'{"data": []}'
 
     async def broken(request: httpx2.Request) -> httpx2.Response:

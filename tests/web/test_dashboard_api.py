@@ -1,9 +1,11 @@
 """The dashboard's JSON API: its figures, its access rules and its errors."""
 
 import asyncio
+import gc
 import itertools
 import json
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from live import LiveProxy, StartProxy, envelope_of
 from proxy.errors import Unavailable
 from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.record import Reason, SecondLookResult, Target
-from proxy.web.dashboard_api import TimedCache
 from proxy.web.dashboard_query import SPANS
+from proxy.web.timed_cache import TimedCache
 from router_model.evidence import Evidence
 from stored import connected, fill, finished
 
@@ -324,6 +326,21 @@ async def test_concurrent_callers_share_one_query() -> None:
     assert await cache.get("7d", query) == 2
     now[0] += 2
     assert await cache.get("24h", query) == 3
+
+
+async def test_results_of_old_time_ranges_are_dropped() -> None:
+    now = [100.0]
+    cache = TimedCache(30.0, clock=lambda: now[0])
+
+    async def query() -> set[str]:
+        return {"a result"}
+
+    known = weakref.ref(await cache.get((1.0, 2.0), query))
+    assert known() is not None
+    now[0] += 31
+    await cache.get((1.0, 3.0), query)
+    gc.collect()
+    assert known() is None
 
 
 async def test_failed_query_is_not_cached() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -426,6 +427,11 @@ async def test_a_holder_sees_only_the_own_use(start: StartProxy) -> None:
         assert (usage["key"]["name"], usage["key"]["requests_per_minute"]) == ("batch", 100)
         spent = usage["total"]["cost_usd"]
         assert usage["key"]["budget_left_usd"] == pytest.approx(2 - spent)
+        newest = max(row["created_at"] for row in usage["requests"])
+        assert usage["key"]["last_used_at"] == pytest.approx(newest)
+    before = {"since": "0", "until": str(time.time() - 3 * 86_400)}
+    usage = (await proxy.client.get("/api/usage", params=before, headers=bearer(secret))).json()
+    assert (usage["total"]["requests"], usage["series"]) == (0, [])
     other = (await proxy.client.get("/api/usage", headers=TEAM)).json()
     assert other["total"]["requests"] == 1
     assert other["key"]["source"] == "file"

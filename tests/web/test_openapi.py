@@ -11,10 +11,10 @@ from fakes import Answer, Call, FakeUpstream, answer_by_path, error_json, whole
 from live import StartProxy
 
 EXAMPLES = 20  # per operation
-# No pattern of JSON Schema says that a name is printable, so some names of the schema are refused.
+# JSON Schema cannot say that a name is printable, or that a text has valid rules.
 CONFIG = """
 [[operations]]
-include-path = ["/api/keys", "/api/keys/{key_hash}"]
+include-path = ["/api/keys", "/api/keys/{key_hash}", "/api/routing/preview"]
 checks.positive_data_acceptance.enabled = false
 """
 

@@ -20,7 +20,7 @@ from proxy.evaluation.estimates import MIN_PAIRS
 from proxy.evaluation.queries import WeightedPair
 from proxy.record import CallRecord, Reason, Target
 from proxy.storage.queries import MeritBucket
-from proxy.web.threshold_api import THRESHOLDS, pareto
+from proxy.web.curve import THRESHOLDS, pareto
 from router_model.manifest import Manifest
 from stored import add_judgements, execute, fill, finished, read
 
@@ -468,6 +468,19 @@ async def test_threshold_is_applied_and_undone(start: StartProxy) -> None:
     assert undone.json()["last"]["old"] == "0.05"  # an undone change can be made again
 
 
+async def test_change_names_the_key_that_an_admin_created(start: StartProxy) -> None:
+    proxy = await start(KEYS)
+    created = await proxy.client.post(
+        "/api/keys", json={"name": "on call", "is_admin": True}, headers=ADMIN
+    )
+    headers = {"authorization": f"Bearer {created.json()['secret']}"}
+    sha256 = (await plan(proxy, 0.05, **headers))["sha256"]
+    applied = await proxy.client.post(
+        "/api/threshold/apply", json={"threshold": 0.05, "sha256": sha256}, headers=headers
+    )
+    assert applied.json()["last"]["by"] == "on call"
+
+
 async def test_changed_file_needs_a_new_preview(proxy: LiveProxy) -> None:
     planned = await plan(proxy, 0.7)
     proxy.configure({"routing": {"sticky": "off"}})
@@ -484,6 +497,19 @@ async def test_changed_file_needs_a_new_preview(proxy: LiveProxy) -> None:
     assert answer.status_code == 200
     assert proxy.proxy.config.routing.threshold == 0.7
     assert proxy.proxy.config.routing.sticky == "off"
+
+
+async def test_undo_does_not_replace_a_value_that_was_edited_since(proxy: LiveProxy) -> None:
+    sha256 = (await plan(proxy, 0.7))["sha256"]
+    applied = await post(proxy, "/api/threshold/apply", threshold=0.7, sha256=sha256)
+    assert applied.json()["last"]["can_undo"] is True
+    proxy.configure({"routing": {"threshold": 0.3}})
+    edited = proxy.config_file.read_bytes()
+    state = await get(proxy, "/api/threshold")
+    assert (state["value"], state["last"]["can_undo"]) == ("0.3", False)
+    undo = await post(proxy, "/api/threshold/undo", sha256=state["sha256"])
+    assert (undo.status_code, envelope_of(undo)["code"]) == (409, "nothing_to_undo")
+    assert proxy.config_file.read_bytes() == edited
 
 
 async def test_one_of_two_concurrent_changes_is_refused(proxy: LiveProxy) -> None:
@@ -574,6 +600,7 @@ async def test_value_in_the_file_is_no_change(proxy: LiveProxy) -> None:
         ({"threshold": "high", "dry_run": True}, "threshold"),
         ({"threshold": 0.7}, "sha256"),
         ({"threshold": 0.7, "sha256": "x"}, "sha256"),
+        ({"threshold": 0.7, "dryrun": True}, "dryrun"),
     ],
 )
 async def test_invalid_change_names_the_field(
