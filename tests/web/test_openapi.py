@@ -1,6 +1,7 @@
 """The OpenAPI document, checked with schemathesis."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from fakes import Answer, Call, FakeUpstream, answer_by_path, error_json, whole
 from live import StartProxy
 
+SUPPORT = Path(__file__).parents[1] / "support"
 EXAMPLES = 20  # per operation
 # JSON Schema cannot say that a name is printable, or that a text has valid rules.
 CONFIG = """
@@ -37,8 +39,9 @@ async def test_openapi_document_matches_the_proxy(
     config.write_text(CONFIG)
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config)]
     command = [*program, "run", url, *options]
+    hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(SUPPORT)}
     process = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False
+        subprocess.run, command, env=os.environ | hooks, capture_output=True, text=True, check=False
     )
     if process.returncode:
         pytest.fail(process.stdout + process.stderr, pytrace=False)
