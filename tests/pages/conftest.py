@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-    from browser import OpenPage
+    from browser import OpenPage, SharedBrowser
 
 
 class Show(Protocol):
@@ -27,12 +27,19 @@ class Show(Protocol):
     ) -> Awaitable[Page]: ...
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+def shared_browser() -> Iterator[SharedBrowser]:
     import browser as browsers
 
-    async with browsers.open_browser() as opened:
-        yield opened
+    shared = browsers.SharedBrowser()
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+async def browser(shared_browser: SharedBrowser) -> AsyncIterator[Browser]:
+    async with shared_browser.connect() as connected:
+        yield connected
 
 
 @pytest.fixture

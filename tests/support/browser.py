@@ -8,6 +8,10 @@ Needs: apt-get install chromium
 """
 
 import contextlib
+import re
+import subprocess
+import tempfile
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -40,6 +44,49 @@ async def open_browser() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+class SharedBrowser:
+    """A running Chromium to which each test connects: starting one costs more than most tests."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
+        self._process: subprocess.Popen[str] | None = None
+        self._endpoint = ""
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Browser]:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.connect_over_cdp(self._endpoint)
+            yield browser
+            for context in browser.contexts[1:]:  # the first is the browser's own
+                await context.close()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                find_chromium(), "--headless", "--remote-debugging-port=0",
+                f"--user-data-dir={self._folder.name}", *FLAGS,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if found := re.search(r"DevTools listening on (ws://\S+)", line):
+                self._endpoint = found[1]
+                # Else the browser would wait once the pipe is full.
+                threading.Thread(target=self._process.stderr.read, daemon=True).start()
+                return
+        raise RuntimeError("Chromium ended before it listened.")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+        self._folder.cleanup()
 
 
 class OpenPage:
