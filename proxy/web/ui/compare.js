@@ -23,7 +23,7 @@ const blind = $('#blind')
 
 let running = null // the AbortController of the current comparison
 let sides = [] // in the order of the page
-let state = { prompt: '', context: [], isBlind: false }
+let state = { prompt: '', context: [], isBlind: false } // a new object for each comparison
 
 // --- a comparison ---
 
@@ -181,6 +181,7 @@ function describeSaving() {
 
 function offerChoice() {
   const section = $('#choice')
+  const comparison = state
   const [first, second] = sides
   section.hidden = false
   const wasHidden = isHidden()
@@ -198,6 +199,8 @@ function offerChoice() {
       names: { [first.tier]: name(first, 0), [second.tier]: name(second, 1) },
       value: state.choice ?? null,
       onChoose: async (choice, { isBlind }) => {
+        showScore($('#score'))
+        if (comparison !== state) return // another one has begun meanwhile
         state.choice = choice
         if (isBlind) {
           reveal()
@@ -206,7 +209,6 @@ function offerChoice() {
         }
         replace($('#which'), describeChoice())
         save()
-        showScore($('#score'))
       },
     }),
     wasHidden
@@ -294,14 +296,18 @@ function offerVerdict(current) {
   async function requestVerdict() {
     button.disabled = true
     replace(section, h('p', { class: 'skeleton' }, 'Judging'))
+    const comparison = state
     try {
       const [local, cloud] = TIERS.map((tier) => sideOf(tier))
       const { messages } = state
       const body = { request_id: local.id, messages, local: local.text, cloud: cloud.text }
-      state.verdict = await (await postJson('/api/verdicts', body)).json()
-      showVerdict(section, state.verdict)
+      const verdict = await (await postJson('/api/verdicts', body)).json()
+      if (comparison !== state) return // another one has begun meanwhile
+      state.verdict = verdict
+      showVerdict(section, verdict)
       save()
     } catch (error) {
+      if (comparison !== state) return
       replace(section, h('p', { class: 'error', role: 'alert' }, error.message), h('p', {}, button))
       button.disabled = false
     }
@@ -412,7 +418,7 @@ async function loadPrompt(id) {
   const last = known.findLastIndex(({ role }) => role === 'user')
   if (last < 0) throw new Error('No text is stored for this request.')
   prompt.value = known[last].content
-  state = { ...state, context: known.slice(0, last) }
+  state.context = known.slice(0, last)
   showContext()
 }
 
@@ -422,7 +428,7 @@ function showContext() {
   line.hidden = !context.length
   if (line.hidden) return
   const drop = () => {
-    state = { ...state, context: [] }
+    state.context = []
     showContext()
     save()
     prompt.focus()
