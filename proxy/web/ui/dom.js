@@ -95,7 +95,7 @@ export async function copy(text) {
   area.remove()
 }
 
-/** A button that copies a text and confirms it. */
+/** A button that copies a text, or what a function returns, and confirms it or says what is wrong. */
 export function createCopyButton(text, label = 'Copy') {
   const caption = h('span', {}, label)
   return h(
@@ -105,9 +105,18 @@ export function createCopyButton(text, label = 'Copy') {
       class: 'quiet small',
       on: {
         click: async () => {
-          await copy(typeof text === 'function' ? await text() : text)
-          replace(caption, 'Copied')
-          setTimeout(() => replace(caption, label), 1500)
+          try {
+            await copy(typeof text === 'function' ? await text() : text)
+            report('Copied', 1500)
+          } catch (error) {
+            report(`Not copied. ${error.message}`, 5000)
+          }
+  let timer = null
+  const report = (result, duration) => {
+    replace(caption, result)
+    clearTimeout(timer)
+    timer = setTimeout(() => replace(caption, label), duration)
+  }
         },
       },
     },

@@ -221,7 +221,9 @@ function createActions(row, turns, needsKey) {
   const hasQuestion = turns.some(({ role, content }) => role === 'user' && content)
   const writeCurl = async () => {
     const sent = row.has_body ? (await loadBodies(row.id)).request : null
-    return createCurl(row, sent, { origin: location.origin, needsKey })
+    const command = createCurl(row, sent, { origin: location.origin, needsKey })
+    if (!command) throw new Error('The stored request is not complete.')
+    return command
   }
   const link = (path, label) => h('a', { class: 'button', href: path + query }, label)
   return h(
