@@ -83,6 +83,48 @@ async def test_search_and_clearing_filters(tmp_path: Path, start: StartProxy, sh
 
 
 async def test_short_and_custom_ranges(tmp_path: Path, start: StartProxy, show: Show) -> None:
+async def test_filter_chosen_while_typing_keeps_the_text(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 30)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    # Both in one task: the text is applied a moment after the last key.
+    await page.evaluate("""() => {
+      const { search, ending } = document.querySelector('#filters').elements
+      for (const [field, value] of [[search, 'number 7'], [ending, 'ok']]) {
+        field.value = value
+        field.dispatchEvent(new Event('input', { bubbles: true }))
+      }
+    }""")
+    await expect(listed(page)).to_have_count(1)
+    assert address(page) == {"search": "number 7", "ending": "ok"}
+    await expect(page.get_by_label("Search")).to_have_value("number 7")
+
+
+async def test_change_of_the_view_asks_for_the_list_once(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 30)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.get_by_role("combobox", name="Tier").select_option("local")
+    await expect(page.locator("#traffic")).to_have_attribute("aria-label", re.compile(" 0 cloud"))
+    await page.wait_for_load_state("networkidle")
+    assert asked.count("/api/requests") == 1
+    assert asked.count("/api/stats") == 1
+
+
+async def test_address_with_a_malformed_request_is_harmless(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/dashboard#request=%E0%A4%A", expected=("404",))
+    await expect(page.get_by_role("dialog")).to_contain_text("does not exist")
+    await settled(page)
+
+
     fill_up(tmp_path, 10)
     old = [record(n, created_at=time.time() - 5 * 86_400 - n) for n in range(7)]
     fill(f"sqlite:///{tmp_path}/router.db", old)

@@ -286,8 +286,7 @@ $('#pause').addEventListener('click', () => {
 })
 
 view.onChange(({ isTurn }) => {
-  if (isTurn) return // the list follows by itself
-  refresh({ reset: true })
+  if (!isTurn) refresh({ reset: true }) // the list turns its pages by itself
 })
 // On a phone the filters would fill the first screen.
 $('#filter-box').open = view.hasFilters() || matchMedia('(min-width: 721px)').matches
