@@ -12,7 +12,7 @@ import {
 import * as view from './dashboard-view.js'
 import { $, h, replace } from './dom.js'
 import { showErrors } from './errors-card.js'
-import { offerKeys, offerModels, openFilters } from './filters.js'
+import { offerErrors, offerKeys, offerModels, openFilters } from './filters.js'
 import { showFirstRequest } from './first-request.js'
 import { ago, compact, count, dollars, ms, percent, when } from './format.js'
 import { refreshHeadline } from './headline.js'
@@ -192,7 +192,7 @@ async function refresh({ reset = false } = {}) {
       threshold.refresh({ signal }),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
-      load('errors', () => showErrors(state.errors)),
+      load('errors', showErrorGroups),
       load('keys', showKeyUse),
       refreshHeadline({ signal }),
       requests.refresh({ reset }),
@@ -219,6 +219,11 @@ function drawAll() {
 // A hidden chart has no size.
 function drawCurve() {
   if (state.isDrawing && !$('#content').hidden) threshold.draw()
+}
+
+function showErrorGroups() {
+  showErrors(state.errors)
+  offerErrors(state.errors)
 }
 
 function showKeyUse() {

@@ -24,6 +24,16 @@ export function replace(element, ...children) {
   return element
 }
 
+/**
+ * Replace the children of an element. The focus goes from a control to the new one with the same
+ * `data-key`: a refresh must not take it away.
+ */
+export function refill(element, ...children) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null
+  replace(element, ...children)
+  if (key) [...element.querySelectorAll('[data-key]')].find((c) => c.dataset.key === key)?.focus()
+}
+
 function fill(element, { on = {}, dataset = {}, style = {}, ...attributes }, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined && value !== false) {
@@ -98,6 +108,12 @@ export async function copy(text) {
 /** A button that copies a text, or what a function returns, and confirms it or says what is wrong. */
 export function createCopyButton(text, label = 'Copy') {
   const caption = h('span', {}, label)
+  let timer = null
+  const report = (result, duration) => {
+    replace(caption, result)
+    clearTimeout(timer)
+    timer = setTimeout(() => replace(caption, label), duration)
+  }
   return h(
     'button',
     {
@@ -111,12 +127,6 @@ export function createCopyButton(text, label = 'Copy') {
           } catch (error) {
             report(`Not copied. ${error.message}`, 5000)
           }
-  let timer = null
-  const report = (result, duration) => {
-    replace(caption, result)
-    clearTimeout(timer)
-    timer = setTimeout(() => replace(caption, label), duration)
-  }
         },
       },
     },

@@ -25,9 +25,7 @@ export async function showFirstRequest(isEmpty, refresh) {
     return show('filtered', [
       h('h2', {}, 'No matching requests'),
       h('p', {}, 'No request in this time range has all of these properties.'),
-      createButton('Clear filters', () =>
-        view.change(Object.fromEntries(view.FILTER_NAMES.map((name) => [name, '']))),
-      ),
+      createButton('Clear filters', view.clearFilters),
     ])
   const { requests } = await getJson('/api/requests?limit=1')
   if (requests.length) {
