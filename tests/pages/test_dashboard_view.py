@@ -1,5 +1,6 @@
 """Dashboard page: what its address keeps, ranges, order, live rows, headline and empty states."""
 
+import asyncio
 import csv
 import io
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY
@@ -82,7 +83,6 @@ async def test_search_and_clearing_filters(tmp_path: Path, start: StartProxy, sh
     assert "search" not in address(page)
 
 
-async def test_short_and_custom_ranges(tmp_path: Path, start: StartProxy, show: Show) -> None:
 async def test_filter_chosen_while_typing_keeps_the_text(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:
@@ -125,6 +125,7 @@ async def test_address_with_a_malformed_request_is_harmless(proxy: LiveProxy, sh
     await settled(page)
 
 
+async def test_short_and_custom_ranges(tmp_path: Path, start: StartProxy, show: Show) -> None:
     fill_up(tmp_path, 10)
     old = [record(n, created_at=time.time() - 5 * 86_400 - n) for n in range(7)]
     fill(f"sqlite:///{tmp_path}/router.db", old)
@@ -361,6 +362,36 @@ async def test_empty_range_offers_the_one_with_requests(
     await card.get_by_role("button", name="Show the last 7 d").click()
     await expect(figure(page, "Requests")).to_contain_text("4")
     await expect(page.get_by_role("radio", name="7 d")).to_be_checked()
+
+
+async def test_late_look_for_requests_does_not_hide_the_figures(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill(
+        f"sqlite:///{tmp_path}/router.db",
+        [record(n, created_at=time.time() - 3 * 86_400) for n in range(4)],
+    )
+    proxy = await start()
+    page = await show(proxy.origin, "/login")
+    asked, shown = asyncio.Event(), asyncio.Event()
+
+    async def look_late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await shown.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/api/requests?limit=1", look_late)
+    await page.goto(proxy.origin + "/dashboard")
+    await asked.wait()
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_text("7 d", exact=True).click()
+    await expect(figure(page, "Requests")).to_contain_text("4")
+    async with page.expect_response("**/api/requests?limit=1"):
+        shown.set()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator("#nothing")).to_be_hidden()
+    await expect(page.locator("#content")).to_be_visible()
 
 
 # --- menu and phone ---

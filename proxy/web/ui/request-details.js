@@ -22,8 +22,8 @@ export function followAddress() {
     if (event.target === drawer) drawer.close() // a click on the backdrop
   })
   const openFromHash = () => {
-    const id = /^#request=(.+)$/.exec(location.hash)?.[1]
-    if (id) openDetails(decodeURIComponent(id))
+    const id = new URLSearchParams(location.hash.slice(1)).get('request')
+    if (id) openDetails(id)
   }
   addEventListener('hashchange', openFromHash)
   openFromHash()
