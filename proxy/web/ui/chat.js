@@ -26,6 +26,8 @@ const READY_MS = 1000 // a question waits for the stored conversation at most th
 const CONTINUE =
   'Continue your answer exactly where it stopped. Do not repeat any of it, and do not comment on this.'
 
+// The settings to keep with an answer: the other tier is asked with the same.
+const ASKED = ['system', 'temperature', 'max_tokens']
 // The columns of a stored request to show with its answer, and those of its decision.
 const STORED = [
   'target',
@@ -224,15 +226,16 @@ store.addEventListener('change', async ({ detail: { type, id, message } }) => {
 // --- thread ---
 
 /** What a conversation offers its messages. */
-const offer = (talk) => ({
+const createThread = (talk) => ({
   isRunning: () => talk.running !== null,
   findVersions: (message) => talk.tree.versions(message),
-  readSent: (message) => talk.readSent(message),
-  readSettings: () => {
-    const { model, ...settings } = createRequest(talk.conversation.settings)
-    return settings
+  readRequest: (message) => {
+    const settings = { ...talk.conversation.settings, ...message.settings }
+    return { ...createRequest(settings), messages: talk.readSent(message) }
   },
-  save: (message) => talk.save([message]),
+  save: (message) => {
+    if (talk.tree.get(message.id)) talk.save([message]) // or it was deleted meanwhile
+  },
   showVersion: (message) => {
     if (talk.running) return
     talk.tree.select(message.id)
@@ -274,7 +277,7 @@ function findView(talk, message) {
   let view = talk.views.get(message.id)
   if (!view) {
     const create = message.role === 'user' ? createQuestion : createAnswer
-    view = create(message, offer(talk))
+    view = create(message, createThread(talk))
     talk.views.set(message.id, view)
   }
   return view
@@ -314,7 +317,8 @@ function ask({ content, attachments }) {
 /** Request the answer of the last question. */
 async function answer(talk, removed = [], followers = []) {
   const question = talk.tree.get(talk.tree.leaf)
-  const message = talk.add('assistant', question.id, { content: '', busy: true })
+  const settings = pick(talk.conversation.settings, ASKED)
+  const message = talk.add('assistant', question.id, { content: '', busy: true, settings })
   for (const follower of followers) follower.parent = message.id
   talk.tree.select(message.id)
   talk.save([question, message, ...followers], removed)

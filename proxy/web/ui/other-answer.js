@@ -22,19 +22,11 @@ const SHOWN = ['target', 'model', 'cost_usd', 'ttft_ms', 'duration_ms', 'output_
  * the user's choice. A message with it shows it again.
  *
  * @param message the complete answer {content, decision, row}
- * @param messages what was sent for it
- * @param settings further fields of the request, such as `temperature` and `max_tokens`
- * @param headers of the request. Not that of the session: an answer of the other tier would decide
- *   where the conversation goes on.
- * @param save stores the conversation
+ * @param readRequest returns the request of the answer: its messages and parameters. It is called
+ *   when the other tier is asked, because the messages may be large.
+ * @param save stores the message
  */
-export function createOtherAnswer({
-  message,
-  messages,
-  settings = {},
-  headers = {},
-  save = () => {},
-}) {
+export function createOtherAnswer({ message, readRequest, save }) {
   const tier = OTHER[message.decision?.target]
   const element = h('section', { class: 'other-answer', tabindex: -1 })
   if (!tier || !message.content || !message.decision.id) {
@@ -48,6 +40,12 @@ export function createOtherAnswer({
   let running = null // the AbortController of the request
 
   const announce = (text) => replace(announcement, text)
+
+  /** Store the other answer. A change of another tab may have replaced the fields of the message. */
+  function store(other) {
+    message.other = other
+    save()
+  }
 
   function showButton(label = `Ask the ${tier} model`) {
     return h(
@@ -68,17 +66,14 @@ export function createOtherAnswer({
     if (running) return
     running = new AbortController()
     const other = { tier, content: '', busy: true }
-    message.other = other
     const draw = showAnswer(other)
     element.focus({ preventScroll: true })
     announce(`Asking the ${tier} model.`)
-    save()
+    store(other)
     try {
-      const body = { ...settings, model: tier, messages }
-      const options = {
-        signal: running.signal,
-        headers: { ...headers, 'x-router-target': tier },
-      }
+      const body = { ...readRequest(), model: tier }
+      // Without the session: the other answer would decide where the conversation goes on.
+      const options = { signal: running.signal, headers: { 'x-router-target': tier } }
       for await (const part of complete(body, options)) {
         if (part.decision) other.decision = part.decision
         if (part.text) other.content += part.text
@@ -95,7 +90,7 @@ export function createOtherAnswer({
     if (!other.stopped) await loadRows(message, other) // else its row is written later
     draw.cancel()
     showAnswer(other)
-    save()
+    store(other)
     if (!other.error)
       announce(
         other.stopped ? 'Stopped.' : `The ${tier} answer is complete. ${sayDifference(other)}`,
@@ -161,7 +156,7 @@ export function createOtherAnswer({
       value: other.choice ?? null,
       onChoose: (choice) => {
         other.choice = choice
-        save()
+        store(other)
       },
     })
   }

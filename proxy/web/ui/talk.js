@@ -58,9 +58,9 @@ export class Talk {
     return message
   }
 
-  /** What is sent for an answer: the system prompt, and the turns before it. */
+  /** What is sent for an answer: the system prompt that it was asked with, and the turns before it. */
   readSent(answer) {
-    const { system } = this.conversation.settings
+    const { system } = answer.settings ?? this.conversation.settings
     const turns = selectTurns(this.tree.path(answer.parent)).map((message) => ({
       role: message.role,
       content: message.role === 'user' ? createContent(message) : message.content,
