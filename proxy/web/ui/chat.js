@@ -300,8 +300,10 @@ function showThread() {
 
 // --- requests ---
 
+let isAsking = false // whether a question waits for the stored conversation
+
 function ask({ content, attachments }) {
-  if (current.running) return false
+  if (current.running || isAsking) return false
   // A reload may not have finished reading the conversation that the question belongs to.
   const start = () => {
     const talk = current
@@ -310,7 +312,13 @@ function ask({ content, attachments }) {
     answer(talk)
   }
   if (isReady) start()
-  else ready.then(start)
+  else {
+    isAsking = true
+    ready.then(() => {
+      isAsking = false
+      start()
+    })
+  }
   return true
 }
 

@@ -124,15 +124,34 @@ const DECISION = {
   verified_merit: isNumber,
 }
 const ROW = {
+  target: isTier,
+  model: isText,
+  reason: isText,
   cost_usd: isNumber,
   cloud_cost_usd: isNumber,
   saved_usd: isNumber,
+  ttft_ms: isNumber,
+  duration_ms: isNumber,
   input_tokens: isNumber,
   output_tokens: isNumber,
   discarded_tokens: isNumber,
   fallback_from: isTier,
   fallback_why: isText,
   error_code: isText,
+  second_look: isText,
+  second_look_ms: isNumber,
+  verified_score: isNumber,
+  verified_merit: isNumber,
+}
+const EVIDENCE = {
+  broken: isFlag,
+  agrees: isFlag,
+  second: isText,
+  mean_logprob: isNumber,
+  lowest_logprob: isNumber,
+  margin: isNumber,
+  tokens: isNumber,
+  self_check: isNumber,
 }
 const ERROR = { message: (value) => isText(value, 10_000), status: isNumber, code: isText }
 const MESSAGE = {
@@ -143,6 +162,14 @@ const MESSAGE = {
   finish: isText,
   ttft: isNumber,
   thumb: (value) => value === 'up' || value === 'down',
+}
+const OTHER = {
+  tier: isTier,
+  content: (value) => isText(value, MAX_TEXT_CHARS),
+  stopped: isFlag,
+  finish: isText,
+  error: (value) => isText(value, 10_000),
+  choice: (value) => ['local', 'cloud', 'tie'].includes(value),
 }
 
 function readConversation(item) {
@@ -178,8 +205,13 @@ function readMessage(message, ids, conversation) {
     content: '',
     createdAt: 0,
     ...keep(message, MESSAGE),
-    ...(isObject(message.decision) ? { decision: keep(message.decision, DECISION) } : {}),
-    ...(isObject(message.row) ? { row: keep(message.row, ROW) } : {}),
+    ...readRequest(message),
+    ...(isObject(message.settings) ? { settings: keep(message.settings, SETTINGS) } : {}),
+    ...(Array.isArray(message.earlier) ? { earlier: message.earlier.map(readRow) } : {}),
+    ...(message.busy || message.interrupted ? { interrupted: true } : {}),
+    ...(isObject(message.other) && isTier(message.other.tier)
+      ? { other: readOther(message.other) }
+      : {}),
     ...(isObject(message.error) && isText(message.error.message, 10_000)
       ? { error: keep(message.error, ERROR) }
       : {}),
@@ -190,6 +222,25 @@ function readMessage(message, ids, conversation) {
     role: message.role,
   }
 }
+
+/** The decision and the stored request of an answer. */
+const readRequest = ({ decision, row }) => ({
+  ...(isObject(decision) ? { decision: keep(decision, DECISION) } : {}),
+  ...(isObject(row) ? { row: readRow(row) } : {}),
+})
+
+const readRow = (row) => ({
+  ...keep(row, ROW),
+  ...(isObject(row?.evidence) ? { evidence: keep(row.evidence, EVIDENCE) } : {}),
+})
+
+/** The answer of the other tier. */
+const readOther = (other) => ({
+  content: '',
+  ...keep(other, OTHER),
+  ...readRequest(other),
+  ...(other.busy ? { stopped: true } : {}),
+})
 
 function readAttachment(item) {
   if (!isObject(item) || !isText(item.name)) return null

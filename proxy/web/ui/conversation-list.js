@@ -2,6 +2,7 @@
 // On a narrow screen it is a drawer.
 
 import { downloadAll, downloadJson, downloadMarkdown, importFile } from './conversation-files.js'
+import { ConversationGone } from './conversations.js'
 import { $, h, icon, replace } from './dom.js'
 import { MessageTree } from './message-tree.js'
 import { showNotice } from './notice.js'
@@ -46,6 +47,8 @@ export function createConversationList({ store, open, startNew, changed }) {
   const rows = new Map() // conversation ID: {key, row}, of the rows that are shown
   let searching = null // the AbortController of the running search
   let isReady = false
+  let reads = 0 // how often the list is being read
+  const changes = new Map() // conversation ID: its state, of those that changed meanwhile
 
   // --- drawer ---
 
@@ -285,10 +288,10 @@ export function createConversationList({ store, open, startNew, changed }) {
       menu,
       act('Rename', 'edit', () => rename(conversation, row)),
       act('Export as Markdown', 'file', async () => {
-        const { conversation: stored, messages } = await store.load(id)
+        const { conversation: stored, messages } = await load(id)
         downloadMarkdown(stored, new MessageTree(messages, stored.leaf).path())
       }),
-      act('Export as JSON', 'file', async () => downloadJson(await store.load(id))),
+      act('Export as JSON', 'file', async () => downloadJson(await load(id))),
       act('Delete', 'delete', () => remove(conversation)),
     )
     // A modal drawer makes everything outside of it inert.
@@ -310,6 +313,12 @@ export function createConversationList({ store, open, startNew, changed }) {
       },
       { once: true },
     )
+  }
+
+  async function load(id) {
+    const stored = await store.load(id)
+    if (!stored) throw new ConversationGone('This chat was deleted.')
+    return stored
   }
 
   function rename({ id, title }, row) {
@@ -348,6 +357,7 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   async function remove({ id, title }) {
     const removed = await store.remove(id)
+    update(id, null)
     changed(id, null)
     await refresh()
     search.focus({ preventScroll: true })
@@ -395,24 +405,42 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   async function refresh() {
     if (!isReady) {
-      conversations = await store.list(PAGE) // what is in sight, before the others are read
+      conversations = await read(PAGE) // what is in sight, before the others are read
       isReady = true
       renderAll()
       if (conversations.length < PAGE) return
     }
-    conversations = await store.list()
+    conversations = await read()
     if (isSearching()) await runSearch()
     else renderAll()
   }
 
+  /** Read the list. What has changed meanwhile is newer. */
+  async function read(limit) {
+    reads += 1
+    try {
+      let found = await store.list(limit)
+      for (const [id, conversation] of changes) found = place(found, id, conversation)
+      return found
+    } finally {
+      reads -= 1
+      if (!reads) changes.clear()
+    }
+  }
+
+  /** A list with another state of one conversation; null removes it. */
+  function place(items, id, conversation) {
+    const placed = items.filter((item) => item.id !== id)
+    if (!conversation) return placed
+    const index = placed.findIndex((item) => item.updatedAt <= conversation.updatedAt)
+    placed.splice(index < 0 ? placed.length : index, 0, conversation)
+    return placed
+  }
+
   /** Show what has changed of one conversation; null removes it. */
   function update(id, conversation) {
-    conversations = conversations.filter((item) => item.id !== id)
-    if (conversation) {
-      const { updatedAt } = conversation
-      const index = conversations.findIndex((item) => item.updatedAt <= updatedAt)
-      conversations.splice(index < 0 ? conversations.length : index, 0, conversation)
-    }
+    if (reads) changes.set(id, conversation)
+    conversations = place(conversations, id, conversation)
     if (!isSearching()) renderAll()
   }
 
