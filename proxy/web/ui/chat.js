@@ -1,5 +1,6 @@
 // Chat page: conversations over /v1/chat/completions that show the routing of every answer.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { createAnswer, createQuestion } from './chat-message.js'
 import { createRequest, createSettings, DEFAULTS } from './chat-settings.js'
 import { complete, readDecision } from './completion.js'
@@ -13,10 +14,11 @@ import { showNotice } from './notice.js'
 import { openRequest } from './open-request.js'
 import { SAMPLES } from './samples.js'
 import { status } from './shell.js'
+import { loadRequest, pick } from './stored-request.js'
 import { Talk } from './talk.js'
+import { throttle } from './throttle.js'
 
 const OPEN_KEY = 'hybrid-llm-open-chat' // in the session storage: the conversation of this tab
-const INTERVAL_FACTOR = 4 // drawing takes at most a quarter of the time
 const END_DISTANCE = 80 // pixels: within this distance of its end the thread scrolls along
 const SAVE_MS = 300 // between two writes of an answer that arrives
 const SIGN_MS = 2000 // between two signs to other tabs that an answer arrives
@@ -34,6 +36,7 @@ const STORED = [
   'reason',
   'cost_usd',
   'cloud_cost_usd',
+  'ttft_ms',
   'duration_ms',
   'saved_usd',
   'input_tokens',
@@ -86,23 +89,9 @@ function showStorageProblem(error) {
   replace(problem, `${reason} You can go on, but this chat is lost when the page is closed.`)
 }
 
-const openId = {
-  read: () => {
-    try {
-      return sessionStorage.getItem(OPEN_KEY)
-    } catch {
-      return null
-    }
-  },
-  write: (id) => {
-    try {
-      if (id) sessionStorage.setItem(OPEN_KEY, id)
-      else sessionStorage.removeItem(OPEN_KEY)
-    } catch {
-      // A reload then begins a new chat.
-    }
-  },
-}
+/** Remember the conversation that a reload opens again; null for none. */
+const rememberOpen = (id) => writeItem('session', OPEN_KEY, id)
+const readOpen = () => readItem('session', OPEN_KEY)
 
 /** Write a setting. A failure is no problem of the conversation. */
 const writeSetting = (name, value) => store.writeSetting(name, value).catch(() => {})
@@ -144,6 +133,8 @@ const list = createConversationList({
   },
 })
 
+let opening = null // the conversation that was chosen last; null when it is shown
+
 async function openConversation(id) {
   opening = id
   if (id === current.id) return
@@ -154,8 +145,6 @@ async function openConversation(id) {
     showNotice(error.message)
   }
 }
-
-let opening = null // the conversation that was chosen last; null when it is shown
 
 async function loadTalk(id) {
   const stored = await store.load(id)
@@ -175,7 +164,7 @@ function show(talk) {
   replace(thread)
   showThread()
   settings.show(talk.conversation.settings)
-  openId.write(talk.isEmpty ? null : talk.id)
+  rememberOpen(talk.isEmpty ? null : talk.id)
   list.select(talk.id)
   showRunning()
   scrollToEnd(true)
@@ -308,7 +297,7 @@ function ask({ content, attachments }) {
   const start = () => {
     const talk = current
     talk.add('user', talk.tree.leaf, { content, ...(attachments.length ? { attachments } : {}) })
-    openId.write(talk.id)
+    rememberOpen(talk.id)
     answer(talk)
   }
   if (isReady) start()
@@ -419,14 +408,12 @@ const describeError = (error) =>
     ? { message: error.message, status: error.status, code: error.code, param: error.param }
     : { message: String(error) }
 
-const pick = (object, names) => Object.fromEntries(names.map((name) => [name, object[name]]))
-
 /** Load the stored request, which has the cost. It is written shortly after the last token. */
 async function loadRow(message) {
   const { decision } = message
   if (!decision?.id) return false
   try {
-    const row = await getJson(`/api/requests/${encodeURIComponent(decision.id)}`)
+    const row = await loadRequest(decision.id)
     if (message.decision !== decision) {
       // The answer is being continued by another request.
       message.earlier = [...(message.earlier ?? []), pick(row, STORED)]
@@ -439,27 +426,6 @@ async function loadRow(message) {
   } catch {
     return false // the answer stays visible without its cost
   }
-}
-
-/** Throttle a function: it runs in animation frames, at intervals in proportion to its duration. */
-function throttle(work) {
-  let pending = null
-  let notBefore = 0
-  const frame = (now) => {
-    if (now < notBefore) {
-      pending = requestAnimationFrame(frame)
-      return
-    }
-    pending = null
-    const startedAt = performance.now()
-    work()
-    notBefore = startedAt + INTERVAL_FACTOR * (performance.now() - startedAt)
-  }
-  const schedule = () => {
-    pending ??= requestAnimationFrame(frame)
-  }
-  schedule.cancel = () => cancelAnimationFrame(pending)
-  return schedule
 }
 
 // --- scrolling, totals and running answers ---
@@ -596,7 +562,7 @@ async function restore() {
   await store.open()
   await readNewSettings()
   if (!current.isEmpty) return // a question was asked meanwhile
-  const id = openId.read()
+  const id = readOpen()
   const empty = current
   const talk = id ? await loadTalk(id) : null
   if (current !== empty || !current.isEmpty) return // another one was opened meanwhile
@@ -613,7 +579,7 @@ async function restore() {
 }
 
 let isReady = false
-$('#welcome').hidden = openId.read() !== null
+$('#welcome').hidden = readOpen() !== null
 composer.focus()
 const ready = Promise.race([
   restore().catch((error) => {

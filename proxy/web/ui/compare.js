@@ -1,6 +1,7 @@
 // Compare page: the answers of both tiers to one prompt, the routing decision, the user's choice and
 // the judge's verdict.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { createChoice } from './choice.js'
 import { showScore } from './choice-score.js'
 import { Side } from './compare-side.js'
@@ -8,8 +9,9 @@ import { createGauge, createTierBadge, explainReason } from './decision.js'
 import { describeDifference } from './difference.js'
 import { $, h, replace } from './dom.js'
 import { score as formatScore, ms } from './format.js'
-import { getJson, postJson } from './http.js'
+import { postJson } from './http.js'
 import { status } from './shell.js'
+import { loadRequest, readTurns } from './stored-request.js'
 
 const TIERS = ['local', 'cloud']
 // In the session storage of the tab: the prompt and the comparison survive a reload.
@@ -357,19 +359,15 @@ function showVerdict(section, verdict) {
 
 function save() {
   const stored = { ...state, prompt: prompt.value, sides }
-  try {
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(stored))
-  } catch {
-    // The storage is full or blocked: the comparison stays on the page only.
-  }
+  writeItem('session', STORAGE_KEY, JSON.stringify(stored))
 }
 
 async function restore() {
   let stored = null
   try {
-    stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY))
+    stored = JSON.parse(readItem('session', STORAGE_KEY))
   } catch {
-    // Written by another version, or blocked.
+    // Written by another version.
   }
   if (!stored) return
   const { sides: answers = [], ...others } = stored
@@ -413,8 +411,7 @@ async function readAddress() {
 }
 
 async function loadPrompt(id) {
-  const { prompt: turns } = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-  const known = Array.isArray(turns) ? turns.filter(({ role }) => ROLES.includes(role)) : []
+  const known = readTurns(await loadRequest(id)).filter(({ role }) => ROLES.includes(role))
   const last = known.findLastIndex(({ role }) => role === 'user')
   if (last < 0) throw new Error('No text is stored for this request.')
   prompt.value = known[last].content

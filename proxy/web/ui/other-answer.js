@@ -7,8 +7,9 @@ import { createTierBadge } from './decision.js'
 import { describeDifference } from './difference.js'
 import { createCopyButton, h, icon, replace } from './dom.js'
 import { count, ms, usd } from './format.js'
-import { getJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
+import { loadRequest, pick } from './stored-request.js'
+import { throttle } from './throttle.js'
 
 const OTHER = { local: 'cloud', cloud: 'local' }
 // The columns of a stored request that are shown.
@@ -137,15 +138,7 @@ export function createOtherAnswer({ message, readRequest, save }) {
       !other.busy && !isComplete(other) ? showButton(`Ask the ${tier} model again`) : null,
     )
     if (hadFocus) element.focus({ preventScroll: true })
-    let frame = null
-    const draw = () => {
-      frame ??= requestAnimationFrame(() => {
-        frame = null
-        render(other.content)
-      })
-    }
-    draw.cancel = () => cancelAnimationFrame(frame)
-    return draw
+    return throttle(() => render(other.content))
   }
 
   function createQuestion(other) {
@@ -244,8 +237,7 @@ async function loadRows(message, other) {
   const load = async (id) => {
     if (!id) return null
     try {
-      const row = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-      return Object.fromEntries(SHOWN.map((name) => [name, row[name]]))
+      return pick(await loadRequest(id), SHOWN)
     } catch {
       return null // the answers stay visible without figures
     }

@@ -2,6 +2,7 @@
 
 import { createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
+import { createFigures } from './figure.js'
 import { ago, compact, count, dollars, ms, percent, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { createKeyName } from './key-parts.js'
@@ -27,38 +28,12 @@ function readSpan() {
   return SPANS.includes(wanted) ? wanted : '30d'
 }
 
-function createFigure(name) {
-  const value = h('p', { class: 'value num skeleton' }, '–')
-  const note = h('p', { class: 'dim small num' }, ' ')
-  return {
-    element: h(
-      'article',
-      { class: 'card figure' },
-      h('h2', { class: 'dim small' }, name),
-      value,
-      note,
-    ),
-    show(text, detail = '', tone = '') {
-      value.classList.remove('skeleton')
-      replace(value, text)
-      replace(note, detail || ' ')
-      value.dataset.tone = tone
-    },
-  }
-}
-
-const figures = Object.fromEntries(
-  [
-    ['requests', 'Requests'],
-    ['local', 'Answered locally'],
-    ['spent', 'Spent'],
-    ['saved', 'Saved'],
-  ].map(([key, name]) => [key, createFigure(name)]),
-)
-replace(
-  $('#figures'),
-  Object.values(figures).map(({ element }) => element),
-)
+const figures = createFigures($('#figures'), {
+  requests: 'Requests',
+  local: 'Answered locally',
+  spent: 'Spent',
+  saved: 'Saved',
+})
 
 function showFigures({ total }) {
   const problems = [
