@@ -182,7 +182,7 @@ async def test_a_holder_sees_the_own_use_and_why_not_the_dashboard(
     await expect(requests).to_contain_text("My own question")
     assert "Not mine" not in await page.content()
     await page.get_by_label("24 h").check()
-    await expect(figures).to_contain_text("of 1 answered requests")
+    await expect(figures).to_contain_text("of 1 answered request")
     assert "since=24h" in page.url
     assert await page.get_by_role("link", name="Keys").is_hidden()
 

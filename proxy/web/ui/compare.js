@@ -8,7 +8,7 @@ import { Side } from './compare-side.js'
 import { createGauge, createTierBadge, explainReason } from './decision.js'
 import { describeDifference } from './difference.js'
 import { $, h, replace } from './dom.js'
-import { score as formatScore, ms } from './format.js'
+import { score as formatScore, ms, plural } from './format.js'
 import { postJson } from './http.js'
 import { status } from './shell.js'
 import { loadRequest, readTurns } from './stored-request.js'
@@ -432,7 +432,7 @@ function showContext() {
   }
   replace(
     line,
-    `With ${context.length} earlier ${context.length === 1 ? 'message' : 'messages'} of its conversation.`,
+    `With ${plural(context.length, 'earlier message')} of its conversation.`,
     h('button', { type: 'button', class: 'quiet small', on: { click: drop } }, 'Leave out'),
   )
 }

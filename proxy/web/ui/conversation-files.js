@@ -1,10 +1,11 @@
 // Conversations as files: Markdown and JSON to download, and JSON to import, which is hostile input.
 
 import { createId } from './conversations.js'
-import { h } from './dom.js'
+import { download } from './dom.js'
 
 const FORMAT = 'hybrid-llm-chat'
 const VERSION = 1
+const JSON_TYPE = { type: 'application/json' }
 const MAX_TEXT_CHARS = 2_000_000
 const MAX_NAME_CHARS = 200
 const IMAGE = /^data:image\/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*$/
@@ -26,13 +27,14 @@ export function downloadMarkdown({ title }, path) {
     const files = attachments.map(({ name }) => `*Attached: ${name}*\n\n`).join('')
     return `## ${role === 'user' ? 'You' : `Assistant${source}`}\n\n${files}${content}\n`
   })
-  download(nameFile(title, 'md'), 'text/markdown', [`# ${title}\n\n${parts.join('\n')}`])
+  const text = `# ${title}\n\n${parts.join('\n')}`
+  download(nameFile(title, 'md'), new Blob([text], { type: 'text/markdown' }))
 }
 
 /** Download one conversation as JSON, with all versions of its messages. */
 export function downloadJson(full) {
   const parts = [createHead(), JSON.stringify(full), ']}\n']
-  download(nameFile(full.conversation.title, 'json'), 'application/json', parts)
+  download(nameFile(full.conversation.title, 'json'), new Blob(parts, JSON_TYPE))
 }
 
 /** Download all conversations as JSON. They are read one by one: together they may be large. */
@@ -43,16 +45,10 @@ export async function downloadAll(store) {
     if (full) parts.push(parts.length > 1 ? ',\n' : '', JSON.stringify(full))
   }
   const day = new Date().toISOString().slice(0, 10)
-  download(`chats-${day}.json`, 'application/json', [...parts, ']}\n'])
+  download(`chats-${day}.json`, new Blob([...parts, ']}\n'], JSON_TYPE))
 }
 
 const createHead = () => `{"format":"${FORMAT}","version":${VERSION},"conversations":[\n`
-
-function download(name, type, parts) {
-  const url = URL.createObjectURL(new Blob(parts, { type }))
-  h('a', { href: url, download: name }).click()
-  setTimeout(() => URL.revokeObjectURL(url), 60_000)
-}
 
 /**
  * Import a file of `downloadJson` or `downloadAll`. Conversations that are stored already are kept.

@@ -4,6 +4,7 @@
 import { downloadAll, downloadJson, downloadMarkdown, importFile } from './conversation-files.js'
 import { ConversationGone } from './conversations.js'
 import { $, h, icon, replace } from './dom.js'
+import { plural } from './format.js'
 import { MessageTree } from './message-tree.js'
 import { showNotice } from './notice.js'
 
@@ -186,10 +187,7 @@ export function createConversationList({ store, open, startNew, changed }) {
           ? 'Your chats appear here. They stay in this browser.'
           : ''
     replace(state, text)
-    replace(
-      $('#search-result'),
-      isSearching() ? `${shown.length} matching ${shown.length === 1 ? 'chat' : 'chats'}` : '',
-    )
+    replace($('#search-result'), isSearching() ? plural(shown.length, 'matching chat') : '')
   }
 
   const renderAll = () => render(conversations, rendered)
@@ -390,7 +388,7 @@ export function createConversationList({ store, open, startNew, changed }) {
     try {
       const { added, present, skipped } = await importFile(store, file)
       const parts = [
-        `${added} ${added === 1 ? 'chat' : 'chats'} imported`,
+        `${plural(added, 'chat')} imported`,
         present && `${present} already here`,
         skipped && `${skipped} unreadable`,
       ]

@@ -105,6 +105,13 @@ export async function copy(text) {
   area.remove()
 }
 
+/** Download a Blob as a file. */
+export function download(name, blob) {
+  const url = URL.createObjectURL(blob)
+  h('a', { href: url, download: name }).click()
+  setTimeout(() => URL.revokeObjectURL(url), 60_000)
+}
+
 /** A button that copies a text, or what a function returns, and confirms it or says what is wrong. */
 export function createCopyButton(text, label = 'Copy') {
   const caption = h('span', {}, label)

@@ -4,7 +4,7 @@
 import * as view from './dashboard-view.js'
 import { createGauge, createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
-import { ago, count, ms, usd, when } from './format.js'
+import { ago, count, ms, plural, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { followAddress, openDetails } from './request-details.js'
 import { formatResult } from './second-look.js'
@@ -138,7 +138,7 @@ export function openRequests() {
     replace(
       $('#list-state'),
       rows.size
-        ? `${label}${count(rows.size)} requests${scope}`
+        ? `${label}${plural(rows.size, 'request')}${scope}`
         : `${label}No matching requests${scope}${nextCursor ? '; select Older to search further back' : ''}`,
     )
   }
