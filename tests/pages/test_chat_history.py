@@ -60,6 +60,31 @@ async def test_reload_before_the_first_token_keeps_the_question(
     assert local.calls[-1].json["messages"] == [{"role": "user", "content": "One?"}]
 
 
+# Asks, and loads the page again as soon as the question is shown.
+ASK_AND_RELOAD = """(text) => {
+  document.querySelector('#prompt').value = text
+  document.querySelector('#composer').requestSubmit()
+  const wait = () => {
+    if (document.querySelector('#thread').textContent.includes(text)) location.reload()
+    else setTimeout(wait)
+  }
+  wait()
+}"""
+
+
+async def test_reload_right_after_a_question_keeps_it(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed(Gate(), "Never sent.")
+    page = await show(proxy.origin)
+    await page.locator("#samples button").first.wait_for()
+    for number in range(1, 7):  # that a question is lost is a matter of chance
+        async with page.expect_navigation():
+            await page.evaluate(ASK_AND_RELOAD, f"Question {number}?")
+        await expect(questions(page)).to_have_count(number)
+        await expect(page.locator("#send")).to_be_enabled()
+
+
 async def test_new_tab_lists_the_chats_and_opens_one(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:
