@@ -127,7 +127,7 @@ async def test_large_image_is_reduced(
         (file("x.tiff", b"II*", "image/tiff"), "x.tiff: only PNG, JPEG, WebP and GIF"),
         (file("x.exe", b"MZ", "application/x-msdownload"), "only images and text files"),
         (file("x.txt", b"\xff\xfe\x00", "text/plain"), "x.txt is not a text file in UTF-8."),
-        (file("x.txt", b"x" * 500_001, "text/plain"), "A text file can have 500.0 kB."),
+        (file("x.txt", b"x" * 500_001, "text/plain"), "A text file can have at most 500.0 kB."),
         (file("x.svg", b"<svg/>", "image/svg+xml"), "x.svg: only PNG, JPEG, WebP and GIF"),
     ],
 )
@@ -146,7 +146,7 @@ async def test_number_of_files_is_limited(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin, viewport={"width": 390, "height": 844})
     await attach(page, *[file(f"{n}.txt", b"x") for n in range(9)])
     await expect(page.locator("#attachment-errors")).to_contain_text(
-        "A message can have 8 files. 8.txt was left out."
+        "A message can have at most 8 files. 8.txt was left out."
     )
     await expect(page.locator("#attachments li")).to_have_count(8)
     assert await fits_its_width(page)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import FakeUpstream, Gate, whole
@@ -58,6 +58,31 @@ async def test_reload_before_the_first_token_keeps_the_question(
     await page.get_by_role("button", name="Try again").click()
     await answers(page).get_by_text("Now.").wait_for()
     assert local.calls[-1].json["messages"] == [{"role": "user", "content": "One?"}]
+
+
+# Asks, and loads the page again as soon as the question is shown.
+ASK_AND_RELOAD = """(text) => {
+  document.querySelector('#prompt').value = text
+  document.querySelector('#composer').requestSubmit()
+  const wait = () => {
+    if (document.querySelector('#thread').textContent.includes(text)) location.reload()
+    else setTimeout(wait)
+  }
+  wait()
+}"""
+
+
+async def test_reload_right_after_a_question_keeps_it(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed(Gate(), "Never sent.")
+    page = await show(proxy.origin)
+    await page.locator("#samples button").first.wait_for()
+    for number in range(1, 7):  # that a question is lost is a matter of chance
+        async with page.expect_navigation():
+            await page.evaluate(ASK_AND_RELOAD, f"Question {number}?")
+        await expect(questions(page)).to_have_count(number)
+        await expect(page.locator("#send")).to_be_enabled()
 
 
 async def test_new_tab_lists_the_chats_and_opens_one(
@@ -217,6 +242,29 @@ async def test_export_and_import_carry_everything(
     await other.get_by_label("Search chats").fill("second")
     await expect(conversations(other)).to_have_count(1)
     await other.close()
+
+
+async def test_import_keeps_the_other_answer(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer, cloud.answer = streamed("Local words."), streamed("Cloud words.")
+    page = await show(proxy.origin)
+    await ask(page, "One?")
+    await complete(page)
+    await page.get_by_role("button", name="Ask the other tier").click()
+    await page.get_by_role("button", name="Cloud is better").click()
+    await page.get_by_text("Saved.").wait_for()
+    figures = await page.locator(".other-answer .figures").inner_text()
+    everything = await exported(page, "Export all")
+    await act(page, "Delete")
+    await expect(conversations(page)).to_have_count(0)
+    await import_text(page, everything)
+    await conversations(page).click()
+    await expect(page.locator(".other-answer")).to_contain_text("Cloud words.")
+    assert await page.locator(".other-answer .figures").inner_text() == figures
+    await expect(page.get_by_role("button", name="Cloud is better")).to_have_attribute(
+        "aria-pressed", "true"
+    )
 
 
 LOOP = [
@@ -421,6 +469,62 @@ FILL = """async (count) => {
     )
   }
 }"""
+
+
+async def test_two_clicks_before_the_chats_are_read_ask_once(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin, "/login")
+    opened = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        await opened.wait()
+        await route.continue_()
+
+    await page.route("**/api/status", answer_late)  # names the database of the chats
+    await page.goto(proxy.origin)
+    await page.locator("#samples button").first.dblclick()
+    opened.set()
+    await complete(page)
+    await expect(questions(page)).to_have_count(1)
+    assert len(local.calls) == 1
+
+
+# Reads the list as it is, and hands it out later.
+LATE = """
+{
+  const { list } = ConversationStore.prototype
+  const opened = new Promise((resolve) => { window.handOut = resolve })
+  ConversationStore.prototype.list = async function (limit) {
+    const found = await list.call(this, limit)
+    window.isRead = true
+    await opened
+    return found
+  }
+}
+"""
+
+
+async def test_list_that_is_read_late_keeps_a_new_chat(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    local.answer = streamed("An answer.")
+    page = await show(proxy.origin, "/login")
+
+    async def extend(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, body=await answer.text() + LATE)
+
+    await page.route("**/ui/conversations.js", extend)
+    await page.goto(proxy.origin)
+    await page.wait_for_function("window.isRead")
+    await ask(page, "One?")
+    await complete(page)
+    await expect(conversations(page)).to_have_text(["One?"])
+    await page.evaluate("window.handOut()")
+    await page.evaluate("new Promise((resolve) => setTimeout(resolve))")
+    await expect(conversations(page)).to_have_text(["One?"])
 
 
 async def test_long_list_is_rendered_in_pages(proxy: LiveProxy, show: Show) -> None:

@@ -105,6 +105,31 @@ async def test_question_is_deleted_with_its_answer_and_restored(
     await expect(questions(page)).to_contain_text(["One?", "Three?", "Four?"])
 
 
+async def test_undo_keeps_what_was_asked_since(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    page = await show(proxy.origin)
+    for number, text in enumerate(("One", "Two", "Three"), 1):
+        local.answer = streamed(f"About {text}.")
+        await ask(page, f"{text}?")
+        await complete(page, number)
+    await questions(page).nth(1).get_by_role("button", name="Delete the question").click()
+    await expect(answers(page)).to_have_count(2)
+    gate = Gate()
+    local.answer = streamed("About ", gate, "Four.")
+    await ask(page, "Four?")
+    await expect(answers(page)).to_have_count(3)
+    await page.get_by_role("button", name="Undo").click()
+    gate.open()
+    await answers(page).get_by_text("About Four.").wait_for()
+    await complete(page, 4)
+    await page.reload()
+    await expect(questions(page)).to_contain_text(["One?", "Two?", "Three?", "Four?"])
+    await expect(answers(page)).to_contain_text([f"About {n}." for n in (
+        "One", "Two", "Three", "Four"
+    )])  # fmt: skip
+
+
 async def test_stopped_answer_is_continued(
     proxy: LiveProxy, show: Show, local: FakeUpstream
 ) -> None:

@@ -1,5 +1,6 @@
 """Compare page: the answers of both tiers, the router's choice and the judge's verdict."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -549,3 +550,34 @@ async def test_choice_and_score_fit_a_phone(
         box = await button.bounding_box()
         assert box is not None
         assert box["height"] >= 44
+
+
+async def test_late_choice_does_not_reveal_the_next_comparison(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = cloud.answer = streamed("An answer.")
+    page = await show(proxy.origin, "/compare")
+    await page.get_by_role("switch").check()
+    await compare(page)
+    await both(page)
+    stored, next_one = asyncio.Event(), asyncio.Event()
+
+    async def store_late(route: Route) -> None:
+        answer = await route.fetch()
+        if route.request.method == "POST":
+            stored.set()
+            await next_one.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/api/choices", store_late)
+    await page.get_by_role("button", name="A is better").click()
+    await stored.wait()
+    await compare(page, HARD)
+    await local.called(2)
+    await both(page)
+    next_one.set()
+    await expect(page.locator("#score")).to_contain_text("1 comparison")
+    await expect(page.get_by_role("article", name="Answer A")).to_be_visible()
+    await expect(page.get_by_role("button", name="A is better")).to_have_attribute(
+        "aria-pressed", "false"
+    )

@@ -1,5 +1,6 @@
 """Dashboard page: what its address keeps, ranges, order, live rows, headline and empty states."""
 
+import asyncio
 import csv
 import io
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY
@@ -80,6 +81,48 @@ async def test_search_and_clearing_filters(tmp_path: Path, start: StartProxy, sh
     await nothing.get_by_role("button", name="Clear filters").click()
     await expect(figure(page, "Requests")).to_contain_text("30")
     assert "search" not in address(page)
+
+
+async def test_filter_chosen_while_typing_keeps_the_text(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 30)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    # Both in one task: the text is applied a moment after the last key.
+    await page.evaluate("""() => {
+      const { search, ending } = document.querySelector('#filters').elements
+      for (const [field, value] of [[search, 'number 7'], [ending, 'ok']]) {
+        field.value = value
+        field.dispatchEvent(new Event('input', { bubbles: true }))
+      }
+    }""")
+    await expect(listed(page)).to_have_count(1)
+    assert address(page) == {"search": "number 7", "ending": "ok"}
+    await expect(page.get_by_label("Search")).to_have_value("number 7")
+
+
+async def test_change_of_the_view_asks_for_the_list_once(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill_up(tmp_path, 30)
+    proxy = await start()
+    page = await show(proxy.origin, "/dashboard")
+    await settled(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.get_by_role("combobox", name="Tier").select_option("local")
+    await expect(page.locator("#traffic")).to_have_attribute("aria-label", re.compile(" 0 cloud"))
+    await page.wait_for_load_state("networkidle")
+    assert asked.count("/api/requests") == 1
+    assert asked.count("/api/stats") == 1
+
+
+async def test_address_with_a_malformed_request_is_harmless(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/dashboard#request=%E0%A4%A", expected=("404",))
+    await expect(page.get_by_role("dialog")).to_contain_text("does not exist")
+    await settled(page)
 
 
 async def test_short_and_custom_ranges(tmp_path: Path, start: StartProxy, show: Show) -> None:
@@ -319,6 +362,36 @@ async def test_empty_range_offers_the_one_with_requests(
     await card.get_by_role("button", name="Show the last 7 d").click()
     await expect(figure(page, "Requests")).to_contain_text("4")
     await expect(page.get_by_role("radio", name="7 d")).to_be_checked()
+
+
+async def test_late_look_for_requests_does_not_hide_the_figures(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    fill(
+        f"sqlite:///{tmp_path}/router.db",
+        [record(n, created_at=time.time() - 3 * 86_400) for n in range(4)],
+    )
+    proxy = await start()
+    page = await show(proxy.origin, "/login")
+    asked, shown = asyncio.Event(), asyncio.Event()
+
+    async def look_late(route: Route) -> None:
+        answer = await route.fetch()
+        asked.set()
+        await shown.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/api/requests?limit=1", look_late)
+    await page.goto(proxy.origin + "/dashboard")
+    await asked.wait()
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_text("7 d", exact=True).click()
+    await expect(figure(page, "Requests")).to_contain_text("4")
+    async with page.expect_response("**/api/requests?limit=1"):
+        shown.set()
+    await page.evaluate("new Promise(requestAnimationFrame)")
+    await expect(page.locator("#nothing")).to_be_hidden()
+    await expect(page.locator("#content")).to_be_visible()
 
 
 # --- menu and phone ---

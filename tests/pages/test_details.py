@@ -132,6 +132,20 @@ async def test_curl_is_rebuilt_from_the_texts_and_has_a_key(
     assert json.loads(local.calls[1].body)["messages"] == [{"role": "user", "content": TRICKY}]
 
 
+async def test_curl_of_a_shortened_request_is_refused(start: StartProxy, show: Show) -> None:
+    proxy = await start({"storage": {"bodies": "all"}})
+    turns = [
+        {"role": "user", "content": "word " * 100_000},
+        {"role": "tool", "tool_call_id": "call_1", "content": "A result."},  # no text to rebuild
+    ]
+    row = await proxy.row_of(await proxy.chat(model="local", messages=turns))
+    page = await show(proxy.origin, f"/dashboard#request={row['id']}", **CLIPBOARD)
+    await page.evaluate("navigator.clipboard.writeText('before')")
+    await page.get_by_role("button", name="Copy as curl").click()
+    await page.get_by_role("button", name="The stored request is not complete.").wait_for()
+    assert await page.evaluate("navigator.clipboard.readText()") == "before"
+
+
 async def test_a_question_is_asked_again_in_the_chat(
     start: StartProxy, show: Show, local: FakeUpstream
 ) -> None:

@@ -121,6 +121,27 @@ async def test_names_are_text(start: StartProxy, show: Show) -> None:
     assert await page.locator("main img").count() == 0
 
 
+async def test_key_of_the_dashboard_keeps_its_focus_and_the_range(
+    start: StartProxy, show: Show
+) -> None:
+    proxy = await start(KEYS)
+    await proxy.row_of(await proxy.chat(model="local", headers=TEAM))
+    page = await open_as(show, proxy, "sk-boss", "/dashboard?since=7d")
+    link = page.locator("#keys").get_by_role("link", name="<img src=x")
+    await link.focus()
+    first = await link.element_handle()
+    assert first is not None
+    async with page.expect_response("**/api/keys*"):
+        await page.evaluate("document.querySelector('#pause').click()")
+        await page.evaluate("document.querySelector('#pause').click()")
+    await page.wait_for_function("element => !element.isConnected", arg=first)
+    await expect(link).to_be_focused()
+    await link.click()
+    await page.wait_for_url("**/dashboard?since=7d&key=*")
+    await expect(page.get_by_role("radio", name="7 d")).to_be_checked()
+    await expect(page.get_by_role("combobox", name="Key")).to_have_value(key_hash("sk-team"))
+
+
 async def test_without_keys_the_pages_say_so(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin, "/keys")
     await page.get_by_text("Keys can be created once server.api_keys").wait_for()
@@ -161,7 +182,7 @@ async def test_a_holder_sees_the_own_use_and_why_not_the_dashboard(
     await expect(requests).to_contain_text("My own question")
     assert "Not mine" not in await page.content()
     await page.get_by_label("24 h").check()
-    await expect(figures).to_contain_text("of 1 answered requests")
+    await expect(figures).to_contain_text("of 1 answered request")
     assert "since=24h" in page.url
     assert await page.get_by_role("link", name="Keys").is_hidden()
 

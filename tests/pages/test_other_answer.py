@@ -9,9 +9,10 @@ from playwright.async_api import Locator, Page, expect
 from browser import check_accessible, fits_its_width
 from fakes import EASY, HARD, FakeUpstream, Gate, error_json, whole
 from live import LiveProxy, StartProxy
+from pages.chatting import answers, ask, complete, conversations, streamed
 from pages.conftest import Show
 from pages.hostile import ALL, check_quiet
-from pages.test_chat import PHONE, answers, ask, complete, streamed
+from pages.test_chat import PHONE
 from stored import read
 
 
@@ -132,6 +133,57 @@ async def test_other_answer_does_not_move_the_conversation(
     await page.get_by_role("button", name="Ask the other tier").click()
     await cloud.called(2)
     assert cloud.calls[-1].json["messages"] == local.calls[-1].json["messages"]
+
+
+async def test_other_tier_gets_the_settings_of_the_answer(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer, cloud.answer = streamed("Local words."), streamed("Cloud words.")
+    page = await show(proxy.origin)
+    for prompt, temperature in (("Be brief.", "0.3"), ("Rhyme.", "0.9")):
+        await page.get_by_role("button", name="Settings").click()
+        await page.get_by_label("System prompt").fill(prompt)
+        await page.get_by_label("Temperature").fill(temperature)
+        await page.get_by_role("button", name="Done").click()
+        if not local.calls:
+            await ask(page)
+            await complete(page)
+            await expect(answers(page)).to_contain_text("saved")
+    await page.reload()
+    await ask_other(page)
+    await page.get_by_role("button", name="Local is better").click()
+    await page.get_by_text("Saved.").wait_for()  # of different prompts it would be refused
+    first, second = local.calls[-1].json, cloud.calls[-1].json
+    assert second["messages"] == first["messages"]
+    assert second["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert second["temperature"] == 0.3
+
+
+async def test_change_in_another_tab_keeps_the_other_answer(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    gate = Gate()
+    local.answer, cloud.answer = streamed("Local words."), streamed("Half ", gate, "and half.")
+    page = await show(proxy.origin)
+    await ask(page)
+    await complete(page)
+    await ask_other(page)
+    await other(page).get_by_text("Half").wait_for()
+    tab = await page.context.new_page()
+    await tab.goto(proxy.origin)
+    await conversations(tab).click()
+    await ask(tab, "More?")
+    await complete(tab, 2)
+    await complete(page, 2)
+    gate.open()
+    await page.get_by_role("group", name="Which is better?").wait_for()
+    await page.get_by_role("button", name="Cloud is better").click()
+    await page.get_by_text("Saved.").wait_for()
+    await page.reload()
+    await expect(page.locator(".other-answer").first).to_contain_text("Half and half.")
+    await expect(page.get_by_role("button", name="Cloud is better")).to_have_attribute(
+        "aria-pressed", "true"
+    )
 
 
 async def test_failure_is_shown_and_can_be_retried(

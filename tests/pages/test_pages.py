@@ -229,6 +229,15 @@ async def test_the_state_of_the_tiers_is_unknown_while_the_proxy_is_gone(
     await expect(tiers.nth(0)).to_have_text("Local: not known")
 
 
+async def test_unknown_tier_is_a_ring(proxy: LiveProxy, show: Show) -> None:
+    """Its dot is not filled: the color alone would not tell it from a tier that is up."""
+    page = await show(proxy.origin, "/login", expected=("503",))
+    await page.route("**/api/status", lambda route: route.fulfill(status=503, json={}))
+    await page.goto(proxy.origin + "/dashboard")
+    dot = page.locator("#tiers .dot").first
+    await expect(dot).to_have_css("background-color", "rgba(0, 0, 0, 0)")
+
+
 @pytest.mark.parametrize("path", [*PATHS, "/login"])
 async def test_every_page_of_the_demo_says_so_until_it_is_dismissed(
     start: StartProxy, show: Show, path: str

@@ -76,3 +76,31 @@ async def test_login_page_has_the_theme(start: StartProxy, show: Show) -> None:
     await page.get_by_role("button", name="Theme: system").click()
     await page.get_by_role("button", name="Theme: light").click()
     assert await background(page) == DARK
+
+
+async def test_removed_chart_is_freed(proxy: LiveProxy, show: Show) -> None:
+    page = await show(proxy.origin, "/experiments")
+    drawn, is_kept = await page.evaluate("""async () => {
+      const { drawChart } = await import('/ui/charts.js')
+      const drawn = []
+      const frame = () => new Promise(requestAnimationFrame)
+      const place = async (name) => {
+        const element = document.createElement('div')
+        document.querySelector('main').append(element)
+        drawChart(element, () => {
+          drawn.push(name)
+          return { data: [{ y: [1, 2] }] }
+        })
+        while (!element._fullLayout) await frame()
+        return element
+      }
+      const first = await place('first')
+      first.remove()
+      await place('second')
+      drawn.length = 0
+      document.dispatchEvent(new Event('themechange'))
+      while (!drawn.length) await frame()
+      return [drawn, Boolean(first._fullLayout)]
+    }""")
+    assert drawn == ["second"]
+    assert not is_kept

@@ -35,7 +35,7 @@ export async function readFiles(files, present = 0) {
   const errors = []
   for (const file of files) {
     if (present + attachments.length >= MAX_FILES) {
-      errors.push(`A message can have ${MAX_FILES} files. ${file.name} was left out.`)
+      errors.push(`A message can have at most ${MAX_FILES} files. ${file.name} was left out.`)
       continue
     }
     try {
@@ -62,7 +62,7 @@ async function readFile(file) {
 async function readText(file) {
   if (file.size > MAX_TEXT_BYTES) {
     throw new Error(
-      `${file.name} has ${bytes(file.size)}. A text file can have ${bytes(MAX_TEXT_BYTES)}.`,
+      `${file.name} has ${bytes(file.size)}. A text file can have at most ${bytes(MAX_TEXT_BYTES)}.`,
     )
   }
   try {
@@ -77,7 +77,7 @@ async function readText(file) {
 async function readImage(file) {
   if (file.size > MAX_IMAGE_BYTES) {
     throw new Error(
-      `${file.name} has ${bytes(file.size)}. An image can have ${bytes(MAX_IMAGE_BYTES)}.`,
+      `${file.name} has ${bytes(file.size)}. An image can have at most ${bytes(MAX_IMAGE_BYTES)}.`,
     )
   }
   let bitmap

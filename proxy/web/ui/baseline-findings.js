@@ -5,8 +5,8 @@ import { percent, score } from './format.js'
 import {
   createCard,
   createChart,
-  createChoice,
   createOrigin,
+  createSelection,
   createTable,
   formatInterval,
   ROUTER,
@@ -73,7 +73,7 @@ export function createComparison({ baselines: result }) {
     createCard(
       'baselines',
       'Router and baselines',
-      createChoice('Data set', 'part', parts, show),
+      createSelection('Data set', 'part', parts, show),
       curves,
     ),
   )

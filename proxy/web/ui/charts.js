@@ -95,11 +95,40 @@ function buildFigure({ data, layout = {}, config = {} }, colours) {
   ]
 }
 
+const charts = new Map() // element: the function that draws its chart
+
+/** Free the charts whose elements are no longer in the page. */
+function freeRemoved() {
+  for (const element of charts.keys()) {
+    if (element.isConnected) continue
+    charts.delete(element)
+    sizes.unobserve(element)
+    window.Plotly?.purge(element)
+  }
+}
+
+function drawAll() {
+  freeRemoved()
+  for (const draw of charts.values()) draw()
+}
+
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll)
+document.addEventListener('themechange', drawAll)
+
+// Also for what was drawn while it was hidden, when it had no width.
+const sizes = new ResizeObserver(async (entries) => {
+  const { Plots } = await load()
+  for (const { target } of entries) {
+    const width = target.clientWidth
+    if (width && charts.has(target) && width !== target._fullLayout?.width) Plots.resize(target)
+  }
+})
+
 /**
  * Draw a chart into an element, as wide as it, and redraw it when the colour scheme changes.
  *
  * @param make takes the palette and returns plotly's {data, layout}
- * @returns update: redraws the chart in place; ready: a promise of whether the first draw succeeded
+ * @returns update: redraws the chart in place
  */
 export function drawChart(element, make) {
   const draw = async () => {
@@ -108,19 +137,13 @@ export function drawChart(element, make) {
       const colours = readPalette()
       await plotly.react(element, ...buildFigure(make(colours), colours))
       element.removeAttribute('data-failed')
-      fit.observe(element)
-      return true
+      sizes.observe(element)
     } catch (error) {
       element.dataset.failed = error.message
-      return false
     }
   }
-  // Also what was drawn while it was hidden, when it had no width.
-  const fit = new ResizeObserver(async () => {
-    const width = element.clientWidth
-    if (width && width !== element._fullLayout?.width) (await load()).Plots.resize(element)
-  })
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw)
-  document.addEventListener('themechange', draw)
-  return { update: draw, ready: draw() }
+  freeRemoved()
+  charts.set(element, draw)
+  draw()
+  return { update: draw }
 }

@@ -165,8 +165,7 @@ export function createAnswer(message, thread) {
     if (!otherAnswer && !message.busy && message.decision && content) {
       otherAnswer = createOtherAnswer({
         message,
-        messages: thread.readSent(message),
-        settings: thread.readSettings(),
+        readRequest: () => thread.readRequest(message),
         save: () => thread.save(message),
       })
       if (otherAnswer) foot.after(otherAnswer)

@@ -1,5 +1,6 @@
 // Chat page: conversations over /v1/chat/completions that show the routing of every answer.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { createAnswer, createQuestion } from './chat-message.js'
 import { createRequest, createSettings, DEFAULTS } from './chat-settings.js'
 import { complete, readDecision } from './completion.js'
@@ -13,10 +14,11 @@ import { showNotice } from './notice.js'
 import { openRequest } from './open-request.js'
 import { SAMPLES } from './samples.js'
 import { status } from './shell.js'
+import { loadRequest, pick } from './stored-request.js'
 import { Talk } from './talk.js'
+import { throttle } from './throttle.js'
 
 const OPEN_KEY = 'hybrid-llm-open-chat' // in the session storage: the conversation of this tab
-const INTERVAL_FACTOR = 4 // drawing takes at most a quarter of the time
 const END_DISTANCE = 80 // pixels: within this distance of its end the thread scrolls along
 const SAVE_MS = 300 // between two writes of an answer that arrives
 const SIGN_MS = 2000 // between two signs to other tabs that an answer arrives
@@ -26,12 +28,15 @@ const READY_MS = 1000 // a question waits for the stored conversation at most th
 const CONTINUE =
   'Continue your answer exactly where it stopped. Do not repeat any of it, and do not comment on this.'
 
+// The settings to keep with an answer: the other tier is asked with the same.
+const ASKED = ['system', 'temperature', 'max_tokens']
 // The columns of a stored request to show with its answer, and those of its decision.
 const STORED = [
   'target',
   'reason',
   'cost_usd',
   'cloud_cost_usd',
+  'ttft_ms',
   'duration_ms',
   'saved_usd',
   'input_tokens',
@@ -84,23 +89,9 @@ function showStorageProblem(error) {
   replace(problem, `${reason} You can go on, but this chat is lost when the page is closed.`)
 }
 
-const openId = {
-  read: () => {
-    try {
-      return sessionStorage.getItem(OPEN_KEY)
-    } catch {
-      return null
-    }
-  },
-  write: (id) => {
-    try {
-      if (id) sessionStorage.setItem(OPEN_KEY, id)
-      else sessionStorage.removeItem(OPEN_KEY)
-    } catch {
-      // A reload then begins a new chat.
-    }
-  },
-}
+/** Remember the conversation that a reload opens again; null for none. */
+const rememberOpen = (id) => writeItem('session', OPEN_KEY, id)
+const readOpen = () => readItem('session', OPEN_KEY)
 
 /** Write a setting. A failure is no problem of the conversation. */
 const writeSetting = (name, value) => store.writeSetting(name, value).catch(() => {})
@@ -142,6 +133,8 @@ const list = createConversationList({
   },
 })
 
+let opening = null // the conversation that was chosen last; null when it is shown
+
 async function openConversation(id) {
   opening = id
   if (id === current.id) return
@@ -152,8 +145,6 @@ async function openConversation(id) {
     showNotice(error.message)
   }
 }
-
-let opening = null // the conversation that was chosen last; null when it is shown
 
 async function loadTalk(id) {
   const stored = await store.load(id)
@@ -173,7 +164,7 @@ function show(talk) {
   replace(thread)
   showThread()
   settings.show(talk.conversation.settings)
-  openId.write(talk.isEmpty ? null : talk.id)
+  rememberOpen(talk.isEmpty ? null : talk.id)
   list.select(talk.id)
   showRunning()
   scrollToEnd(true)
@@ -224,15 +215,16 @@ store.addEventListener('change', async ({ detail: { type, id, message } }) => {
 // --- thread ---
 
 /** What a conversation offers its messages. */
-const offer = (talk) => ({
+const createThread = (talk) => ({
   isRunning: () => talk.running !== null,
   findVersions: (message) => talk.tree.versions(message),
-  readSent: (message) => talk.readSent(message),
-  readSettings: () => {
-    const { model, ...settings } = createRequest(talk.conversation.settings)
-    return settings
+  readRequest: (message) => {
+    const settings = { ...talk.conversation.settings, ...message.settings }
+    return { ...createRequest(settings), messages: talk.readSent(message) }
   },
-  save: (message) => talk.save([message]),
+  save: (message) => {
+    if (talk.tree.get(message.id)) talk.save([message]) // or it was deleted meanwhile
+  },
   showVersion: (message) => {
     if (talk.running) return
     talk.tree.select(message.id)
@@ -274,7 +266,7 @@ function findView(talk, message) {
   let view = talk.views.get(message.id)
   if (!view) {
     const create = message.role === 'user' ? createQuestion : createAnswer
-    view = create(message, offer(talk))
+    view = create(message, createThread(talk))
     talk.views.set(message.id, view)
   }
   return view
@@ -297,24 +289,33 @@ function showThread() {
 
 // --- requests ---
 
+let isAsking = false // whether a question waits for the stored conversation
+
 function ask({ content, attachments }) {
-  if (current.running) return false
+  if (current.running || isAsking) return false
   // A reload may not have finished reading the conversation that the question belongs to.
   const start = () => {
     const talk = current
     talk.add('user', talk.tree.leaf, { content, ...(attachments.length ? { attachments } : {}) })
-    openId.write(talk.id)
+    rememberOpen(talk.id)
     answer(talk)
   }
   if (isReady) start()
-  else ready.then(start)
+  else {
+    isAsking = true
+    ready.then(() => {
+      isAsking = false
+      start()
+    })
+  }
   return true
 }
 
 /** Request the answer of the last question. */
 async function answer(talk, removed = [], followers = []) {
   const question = talk.tree.get(talk.tree.leaf)
-  const message = talk.add('assistant', question.id, { content: '', busy: true })
+  const settings = pick(talk.conversation.settings, ASKED)
+  const message = talk.add('assistant', question.id, { content: '', busy: true, settings })
   for (const follower of followers) follower.parent = message.id
   talk.tree.select(message.id)
   talk.save([question, message, ...followers], removed)
@@ -407,14 +408,12 @@ const describeError = (error) =>
     ? { message: error.message, status: error.status, code: error.code, param: error.param }
     : { message: String(error) }
 
-const pick = (object, names) => Object.fromEntries(names.map((name) => [name, object[name]]))
-
 /** Load the stored request, which has the cost. It is written shortly after the last token. */
 async function loadRow(message) {
   const { decision } = message
   if (!decision?.id) return false
   try {
-    const row = await getJson(`/api/requests/${encodeURIComponent(decision.id)}`)
+    const row = await loadRequest(decision.id)
     if (message.decision !== decision) {
       // The answer is being continued by another request.
       message.earlier = [...(message.earlier ?? []), pick(row, STORED)]
@@ -427,27 +426,6 @@ async function loadRow(message) {
   } catch {
     return false // the answer stays visible without its cost
   }
-}
-
-/** Throttle a function: it runs in animation frames, at intervals in proportion to its duration. */
-function throttle(work) {
-  let pending = null
-  let notBefore = 0
-  const frame = (now) => {
-    if (now < notBefore) {
-      pending = requestAnimationFrame(frame)
-      return
-    }
-    pending = null
-    const startedAt = performance.now()
-    work()
-    notBefore = startedAt + INTERVAL_FACTOR * (performance.now() - startedAt)
-  }
-  const schedule = () => {
-    pending ??= requestAnimationFrame(frame)
-  }
-  schedule.cancel = () => cancelAnimationFrame(pending)
-  return schedule
 }
 
 // --- scrolling, totals and running answers ---
@@ -584,7 +562,7 @@ async function restore() {
   await store.open()
   await readNewSettings()
   if (!current.isEmpty) return // a question was asked meanwhile
-  const id = openId.read()
+  const id = readOpen()
   const empty = current
   const talk = id ? await loadTalk(id) : null
   if (current !== empty || !current.isEmpty) return // another one was opened meanwhile
@@ -601,7 +579,7 @@ async function restore() {
 }
 
 let isReady = false
-$('#welcome').hidden = openId.read() !== null
+$('#welcome').hidden = readOpen() !== null
 composer.focus()
 const ready = Promise.race([
   restore().catch((error) => {

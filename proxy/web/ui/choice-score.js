@@ -1,18 +1,15 @@
 // How often the user found the local answer good enough: the score of the stored choices.
 
 import { h, replace } from './dom.js'
-import { count } from './format.js'
+import { count, percent, plural } from './format.js'
 import { getJson } from './http.js'
 
-const inPercent = (value) => `${Math.round(value * 100)}%`
-
-const sayInterval = ({ low, high }) => `${Math.round(low * 100)}–${inPercent(high)}`
+const sayInterval = ({ low, high }) => `${Math.round(low * 100)}–${percent(high)}`
 
 /** A score in words, such as "Local was good enough in 14 of 20 comparisons (70%, 48–85%)". */
-export function describeScore({ comparisons, local_good_enough: good, ...interval }) {
-  const share = `${inPercent(interval.share)}, ${sayInterval(interval)}`
-  const noun = comparisons === 1 ? 'comparison' : 'comparisons'
-  return `Local was good enough in ${count(good)} of ${count(comparisons)} ${noun} (${share})`
+function describeScore({ comparisons, local_good_enough: good, ...interval }) {
+  const share = `${percent(interval.share)}, ${sayInterval(interval)}`
+  return `Local was good enough in ${count(good)} of ${plural(comparisons, 'comparison')} (${share})`
 }
 
 /** Load the score and show it in a section. Without an answer the section stays as it is. */
@@ -49,7 +46,7 @@ function createScore({ all, blind, open, categories }) {
     h('div', {
       class: 'score-bar',
       role: 'img',
-      'aria-label': `${inPercent(all.share)}, interval ${sayInterval(all)}`,
+      'aria-label': `${percent(all.share)}, interval ${sayInterval(all)}`,
       style: { '--share': all.share, '--low': all.low, '--high': all.high },
     }),
     h(
@@ -95,7 +92,7 @@ function createLine(name, { comparisons, local_good_enough: good, ...interval })
     {},
     h('th', { scope: 'row' }, name),
     h('td', { class: 'num' }, `${count(good)} of ${count(comparisons)}`),
-    h('td', { class: 'num' }, inPercent(interval.share)),
+    h('td', { class: 'num' }, percent(interval.share)),
     h('td', { class: 'num' }, sayInterval(interval)),
   )
 }

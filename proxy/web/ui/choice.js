@@ -1,6 +1,7 @@
 // "Which is better?": a user's choice between the answers of both tiers, with the consent to learn
 // from it. The chat and the compare page share it.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { h, replace } from './dom.js'
 import { postJson } from './http.js'
 import { status } from './shell.js'
@@ -11,22 +12,10 @@ const LABELS = { local: 'Local is better', cloud: 'Cloud is better', tie: 'Equal
 
 /** Whether the user lets calibration use choices. By default only admins do, and all without keys. */
 async function readConsent() {
-  try {
-    const stored = localStorage.getItem(CONSENT_KEY)
-    if (stored) return stored === 'yes'
-  } catch {
-    // The browser blocks storage.
-  }
+  const stored = readItem('local', CONSENT_KEY)
+  if (stored) return stored === 'yes'
   const current = await status.catch(() => null)
   return Boolean(current && (!current.needs_key || current.is_admin))
-}
-
-function rememberConsent(isGiven) {
-  try {
-    localStorage.setItem(CONSENT_KEY, isGiven ? 'yes' : 'no')
-  } catch {
-    // It holds for this page only.
-  }
 }
 
 /**
@@ -101,7 +90,7 @@ export function createChoice({
   }
 
   function changeConsent() {
-    rememberConsent(consent.checked)
+    writeItem('local', CONSENT_KEY, consent.checked ? 'yes' : 'no')
     if (value) send(value)
   }
 

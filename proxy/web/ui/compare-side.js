@@ -4,8 +4,9 @@ import { complete } from './completion.js'
 import { createTierBadge } from './decision.js'
 import { createCopyButton, h, replace } from './dom.js'
 import { count, ms, usd } from './format.js'
-import { getJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
+import { loadRequest, pick } from './stored-request.js'
+import { throttle } from './throttle.js'
 
 /** The fields of an answer that outlive a reload. */
 const KEPT = [
@@ -45,6 +46,10 @@ export class Side {
       this.note,
     )
     this.renderMarkdown = createMarkdownRenderer(this.body)
+    this.scheduleDraw = throttle(() => {
+      this.renderMarkdown(this.text)
+      this.showFacts()
+    })
     this.isHidden = name !== null
     this.show()
   }
@@ -89,18 +94,9 @@ export class Side {
     if (this.id && !this.stopped) await this.loadRow()
   }
 
-  scheduleDraw() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null
-      this.renderMarkdown(this.text)
-      this.showFacts()
-    })
-  }
-
   async loadRow() {
     try {
-      const row = await getJson(`/api/requests/${encodeURIComponent(this.id)}`)
-      this.row = Object.fromEntries(ROW.map((name) => [name, row[name]]))
+      this.row = pick(await loadRequest(this.id), ROW)
       this.showFacts()
     } catch {
       // The answer stays visible without tokens and cost.
@@ -110,6 +106,7 @@ export class Side {
   /** Show the whole answer. A hidden one waits for this, as its speed would tell the tier. */
   end() {
     this.isDone = true
+    this.scheduleDraw.cancel()
     this.renderMarkdown(this.text)
     this.element.setAttribute('aria-busy', 'false')
     this.show()

@@ -1,15 +1,17 @@
 // Compare page: the answers of both tiers to one prompt, the routing decision, the user's choice and
 // the judge's verdict.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { createChoice } from './choice.js'
 import { showScore } from './choice-score.js'
 import { Side } from './compare-side.js'
 import { createGauge, createTierBadge, explainReason } from './decision.js'
 import { describeDifference } from './difference.js'
 import { $, h, replace } from './dom.js'
-import { score as formatScore, ms } from './format.js'
-import { getJson, postJson } from './http.js'
+import { score as formatScore, ms, plural } from './format.js'
+import { postJson } from './http.js'
 import { status } from './shell.js'
+import { loadRequest, readTurns } from './stored-request.js'
 
 const TIERS = ['local', 'cloud']
 // In the session storage of the tab: the prompt and the comparison survive a reload.
@@ -23,7 +25,7 @@ const blind = $('#blind')
 
 let running = null // the AbortController of the current comparison
 let sides = [] // in the order of the page
-let state = { prompt: '', context: [], isBlind: false }
+let state = { prompt: '', context: [], isBlind: false } // a new object for each comparison
 
 // --- a comparison ---
 
@@ -181,6 +183,7 @@ function describeSaving() {
 
 function offerChoice() {
   const section = $('#choice')
+  const comparison = state
   const [first, second] = sides
   section.hidden = false
   const wasHidden = isHidden()
@@ -198,6 +201,8 @@ function offerChoice() {
       names: { [first.tier]: name(first, 0), [second.tier]: name(second, 1) },
       value: state.choice ?? null,
       onChoose: async (choice, { isBlind }) => {
+        showScore($('#score'))
+        if (comparison !== state) return // another one has begun meanwhile
         state.choice = choice
         if (isBlind) {
           reveal()
@@ -206,7 +211,6 @@ function offerChoice() {
         }
         replace($('#which'), describeChoice())
         save()
-        showScore($('#score'))
       },
     }),
     wasHidden
@@ -294,14 +298,18 @@ function offerVerdict(current) {
   async function requestVerdict() {
     button.disabled = true
     replace(section, h('p', { class: 'skeleton' }, 'Judging'))
+    const comparison = state
     try {
       const [local, cloud] = TIERS.map((tier) => sideOf(tier))
       const { messages } = state
       const body = { request_id: local.id, messages, local: local.text, cloud: cloud.text }
-      state.verdict = await (await postJson('/api/verdicts', body)).json()
-      showVerdict(section, state.verdict)
+      const verdict = await (await postJson('/api/verdicts', body)).json()
+      if (comparison !== state) return // another one has begun meanwhile
+      state.verdict = verdict
+      showVerdict(section, verdict)
       save()
     } catch (error) {
+      if (comparison !== state) return
       replace(section, h('p', { class: 'error', role: 'alert' }, error.message), h('p', {}, button))
       button.disabled = false
     }
@@ -351,19 +359,15 @@ function showVerdict(section, verdict) {
 
 function save() {
   const stored = { ...state, prompt: prompt.value, sides }
-  try {
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(stored))
-  } catch {
-    // The storage is full or blocked: the comparison stays on the page only.
-  }
+  writeItem('session', STORAGE_KEY, JSON.stringify(stored))
 }
 
 async function restore() {
   let stored = null
   try {
-    stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY))
+    stored = JSON.parse(readItem('session', STORAGE_KEY))
   } catch {
-    // Written by another version, or blocked.
+    // Written by another version.
   }
   if (!stored) return
   const { sides: answers = [], ...others } = stored
@@ -407,12 +411,11 @@ async function readAddress() {
 }
 
 async function loadPrompt(id) {
-  const { prompt: turns } = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-  const known = Array.isArray(turns) ? turns.filter(({ role }) => ROLES.includes(role)) : []
+  const known = readTurns(await loadRequest(id)).filter(({ role }) => ROLES.includes(role))
   const last = known.findLastIndex(({ role }) => role === 'user')
   if (last < 0) throw new Error('No text is stored for this request.')
   prompt.value = known[last].content
-  state = { ...state, context: known.slice(0, last) }
+  state.context = known.slice(0, last)
   showContext()
 }
 
@@ -422,14 +425,14 @@ function showContext() {
   line.hidden = !context.length
   if (line.hidden) return
   const drop = () => {
-    state = { ...state, context: [] }
+    state.context = []
     showContext()
     save()
     prompt.focus()
   }
   replace(
     line,
-    `With ${context.length} earlier ${context.length === 1 ? 'message' : 'messages'} of its conversation.`,
+    `With ${plural(context.length, 'earlier message')} of its conversation.`,
     h('button', { type: 'button', class: 'quiet small', on: { click: drop } }, 'Leave out'),
   )
 }

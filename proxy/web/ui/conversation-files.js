@@ -1,10 +1,11 @@
 // Conversations as files: Markdown and JSON to download, and JSON to import, which is hostile input.
 
 import { createId } from './conversations.js'
-import { h } from './dom.js'
+import { download } from './dom.js'
 
 const FORMAT = 'hybrid-llm-chat'
 const VERSION = 1
+const JSON_TYPE = { type: 'application/json' }
 const MAX_TEXT_CHARS = 2_000_000
 const MAX_NAME_CHARS = 200
 const IMAGE = /^data:image\/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*$/
@@ -26,13 +27,14 @@ export function downloadMarkdown({ title }, path) {
     const files = attachments.map(({ name }) => `*Attached: ${name}*\n\n`).join('')
     return `## ${role === 'user' ? 'You' : `Assistant${source}`}\n\n${files}${content}\n`
   })
-  download(nameFile(title, 'md'), 'text/markdown', [`# ${title}\n\n${parts.join('\n')}`])
+  const text = `# ${title}\n\n${parts.join('\n')}`
+  download(nameFile(title, 'md'), new Blob([text], { type: 'text/markdown' }))
 }
 
 /** Download one conversation as JSON, with all versions of its messages. */
 export function downloadJson(full) {
   const parts = [createHead(), JSON.stringify(full), ']}\n']
-  download(nameFile(full.conversation.title, 'json'), 'application/json', parts)
+  download(nameFile(full.conversation.title, 'json'), new Blob(parts, JSON_TYPE))
 }
 
 /** Download all conversations as JSON. They are read one by one: together they may be large. */
@@ -43,16 +45,10 @@ export async function downloadAll(store) {
     if (full) parts.push(parts.length > 1 ? ',\n' : '', JSON.stringify(full))
   }
   const day = new Date().toISOString().slice(0, 10)
-  download(`chats-${day}.json`, 'application/json', [...parts, ']}\n'])
+  download(`chats-${day}.json`, new Blob([...parts, ']}\n'], JSON_TYPE))
 }
 
 const createHead = () => `{"format":"${FORMAT}","version":${VERSION},"conversations":[\n`
-
-function download(name, type, parts) {
-  const url = URL.createObjectURL(new Blob(parts, { type }))
-  h('a', { href: url, download: name }).click()
-  setTimeout(() => URL.revokeObjectURL(url), 60_000)
-}
 
 /**
  * Import a file of `downloadJson` or `downloadAll`. Conversations that are stored already are kept.
@@ -124,15 +120,34 @@ const DECISION = {
   verified_merit: isNumber,
 }
 const ROW = {
+  target: isTier,
+  model: isText,
+  reason: isText,
   cost_usd: isNumber,
   cloud_cost_usd: isNumber,
   saved_usd: isNumber,
+  ttft_ms: isNumber,
+  duration_ms: isNumber,
   input_tokens: isNumber,
   output_tokens: isNumber,
   discarded_tokens: isNumber,
   fallback_from: isTier,
   fallback_why: isText,
   error_code: isText,
+  second_look: isText,
+  second_look_ms: isNumber,
+  verified_score: isNumber,
+  verified_merit: isNumber,
+}
+const EVIDENCE = {
+  broken: isFlag,
+  agrees: isFlag,
+  second: isText,
+  mean_logprob: isNumber,
+  lowest_logprob: isNumber,
+  margin: isNumber,
+  tokens: isNumber,
+  self_check: isNumber,
 }
 const ERROR = { message: (value) => isText(value, 10_000), status: isNumber, code: isText }
 const MESSAGE = {
@@ -143,6 +158,14 @@ const MESSAGE = {
   finish: isText,
   ttft: isNumber,
   thumb: (value) => value === 'up' || value === 'down',
+}
+const OTHER = {
+  tier: isTier,
+  content: (value) => isText(value, MAX_TEXT_CHARS),
+  stopped: isFlag,
+  finish: isText,
+  error: (value) => isText(value, 10_000),
+  choice: (value) => ['local', 'cloud', 'tie'].includes(value),
 }
 
 function readConversation(item) {
@@ -178,8 +201,13 @@ function readMessage(message, ids, conversation) {
     content: '',
     createdAt: 0,
     ...keep(message, MESSAGE),
-    ...(isObject(message.decision) ? { decision: keep(message.decision, DECISION) } : {}),
-    ...(isObject(message.row) ? { row: keep(message.row, ROW) } : {}),
+    ...readRequest(message),
+    ...(isObject(message.settings) ? { settings: keep(message.settings, SETTINGS) } : {}),
+    ...(Array.isArray(message.earlier) ? { earlier: message.earlier.map(readRow) } : {}),
+    ...(message.busy || message.interrupted ? { interrupted: true } : {}),
+    ...(isObject(message.other) && isTier(message.other.tier)
+      ? { other: readOther(message.other) }
+      : {}),
     ...(isObject(message.error) && isText(message.error.message, 10_000)
       ? { error: keep(message.error, ERROR) }
       : {}),
@@ -190,6 +218,25 @@ function readMessage(message, ids, conversation) {
     role: message.role,
   }
 }
+
+/** The decision and the stored request of an answer. */
+const readRequest = ({ decision, row }) => ({
+  ...(isObject(decision) ? { decision: keep(decision, DECISION) } : {}),
+  ...(isObject(row) ? { row: readRow(row) } : {}),
+})
+
+const readRow = (row) => ({
+  ...keep(row, ROW),
+  ...(isObject(row?.evidence) ? { evidence: keep(row.evidence, EVIDENCE) } : {}),
+})
+
+/** The answer of the other tier. */
+const readOther = (other) => ({
+  content: '',
+  ...keep(other, OTHER),
+  ...readRequest(other),
+  ...(other.busy ? { stopped: true } : {}),
+})
 
 function readAttachment(item) {
   if (!isObject(item) || !isText(item.name)) return null

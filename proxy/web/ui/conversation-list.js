@@ -2,7 +2,9 @@
 // On a narrow screen it is a drawer.
 
 import { downloadAll, downloadJson, downloadMarkdown, importFile } from './conversation-files.js'
+import { ConversationGone } from './conversations.js'
 import { $, h, icon, replace } from './dom.js'
+import { plural } from './format.js'
 import { MessageTree } from './message-tree.js'
 import { showNotice } from './notice.js'
 
@@ -46,6 +48,8 @@ export function createConversationList({ store, open, startNew, changed }) {
   const rows = new Map() // conversation ID: {key, row}, of the rows that are shown
   let searching = null // the AbortController of the running search
   let isReady = false
+  let reads = 0 // how often the list is being read
+  const changes = new Map() // conversation ID: its state, of those that changed meanwhile
 
   // --- drawer ---
 
@@ -183,10 +187,7 @@ export function createConversationList({ store, open, startNew, changed }) {
           ? 'Your chats appear here. They stay in this browser.'
           : ''
     replace(state, text)
-    replace(
-      $('#search-result'),
-      isSearching() ? `${shown.length} matching ${shown.length === 1 ? 'chat' : 'chats'}` : '',
-    )
+    replace($('#search-result'), isSearching() ? plural(shown.length, 'matching chat') : '')
   }
 
   const renderAll = () => render(conversations, rendered)
@@ -285,10 +286,10 @@ export function createConversationList({ store, open, startNew, changed }) {
       menu,
       act('Rename', 'edit', () => rename(conversation, row)),
       act('Export as Markdown', 'file', async () => {
-        const { conversation: stored, messages } = await store.load(id)
+        const { conversation: stored, messages } = await load(id)
         downloadMarkdown(stored, new MessageTree(messages, stored.leaf).path())
       }),
-      act('Export as JSON', 'file', async () => downloadJson(await store.load(id))),
+      act('Export as JSON', 'file', async () => downloadJson(await load(id))),
       act('Delete', 'delete', () => remove(conversation)),
     )
     // A modal drawer makes everything outside of it inert.
@@ -310,6 +311,12 @@ export function createConversationList({ store, open, startNew, changed }) {
       },
       { once: true },
     )
+  }
+
+  async function load(id) {
+    const stored = await store.load(id)
+    if (!stored) throw new ConversationGone('This chat was deleted.')
+    return stored
   }
 
   function rename({ id, title }, row) {
@@ -348,6 +355,7 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   async function remove({ id, title }) {
     const removed = await store.remove(id)
+    update(id, null)
     changed(id, null)
     await refresh()
     search.focus({ preventScroll: true })
@@ -380,7 +388,7 @@ export function createConversationList({ store, open, startNew, changed }) {
     try {
       const { added, present, skipped } = await importFile(store, file)
       const parts = [
-        `${added} ${added === 1 ? 'chat' : 'chats'} imported`,
+        `${plural(added, 'chat')} imported`,
         present && `${present} already here`,
         skipped && `${skipped} unreadable`,
       ]
@@ -395,24 +403,42 @@ export function createConversationList({ store, open, startNew, changed }) {
 
   async function refresh() {
     if (!isReady) {
-      conversations = await store.list(PAGE) // what is in sight, before the others are read
+      conversations = await read(PAGE) // what is in sight, before the others are read
       isReady = true
       renderAll()
       if (conversations.length < PAGE) return
     }
-    conversations = await store.list()
+    conversations = await read()
     if (isSearching()) await runSearch()
     else renderAll()
   }
 
+  /** Read the list. What has changed meanwhile is newer. */
+  async function read(limit) {
+    reads += 1
+    try {
+      let found = await store.list(limit)
+      for (const [id, conversation] of changes) found = place(found, id, conversation)
+      return found
+    } finally {
+      reads -= 1
+      if (!reads) changes.clear()
+    }
+  }
+
+  /** A list with another state of one conversation; null removes it. */
+  function place(items, id, conversation) {
+    const placed = items.filter((item) => item.id !== id)
+    if (!conversation) return placed
+    const index = placed.findIndex((item) => item.updatedAt <= conversation.updatedAt)
+    placed.splice(index < 0 ? placed.length : index, 0, conversation)
+    return placed
+  }
+
   /** Show what has changed of one conversation; null removes it. */
   function update(id, conversation) {
-    conversations = conversations.filter((item) => item.id !== id)
-    if (conversation) {
-      const { updatedAt } = conversation
-      const index = conversations.findIndex((item) => item.updatedAt <= updatedAt)
-      conversations.splice(index < 0 ? conversations.length : index, 0, conversation)
-    }
+    if (reads) changes.set(id, conversation)
+    conversations = place(conversations, id, conversation)
     if (!isSearching()) renderAll()
   }
 

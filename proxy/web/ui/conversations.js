@@ -111,11 +111,8 @@ export class ConversationStore extends EventTarget {
 
   /** Store a new conversation. */
   async create(conversation, messages) {
-    await this.#write(conversation.id, async (stores) => {
-      await stores.conversations.put(withOrder(conversation))
-      for (const message of messages) await stores.messages.put(message)
-      await index(stores, conversation.id)
-    })
+    await put(await this.#opening, messages, conversation)
+    await this.#write(conversation.id, (stores) => index(stores, conversation.id))
   }
 
   /**
@@ -125,14 +122,18 @@ export class ConversationStore extends EventTarget {
    * @param removed IDs of messages to delete
    */
   async save(id, changes, messages = [], removed = []) {
+    if (messages.length) await put(await this.#opening, messages)
+    let isGone = false
     await this.#write(id, async (stores) => {
       const stored = await stores.conversations.get(id)
-      if (!stored) throw new ConversationGone('This chat was deleted.')
+      isGone = !stored
+      const deleted = isGone ? messages.map((message) => message.id) : removed
+      for (const message of deleted) await stores.messages.delete(message)
+      if (isGone) return
       await stores.conversations.put(withOrder({ ...stored, ...changes }))
-      for (const message of messages) await stores.messages.put(message)
-      for (const message of removed) await stores.messages.delete(message)
       if (messages.length || removed.length) await index(stores, id)
     })
+    if (isGone) throw new ConversationGone('This chat was deleted.')
   }
 
   /** Store an answer that is not complete yet. Other tabs learn that it arrives here. */
@@ -148,14 +149,7 @@ export class ConversationStore extends EventTarget {
    * @param conversation to create; null if it is stored already
    */
   saveNow(conversation, messages) {
-    if (!this.#database) return
-    const transaction = this.#database.transaction(['conversations', 'messages'], 'readwrite')
-    const ignore = () => {}
-    transaction.done.catch(ignore)
-    if (conversation)
-      transaction.objectStore('conversations').put(withOrder(conversation)).catch(ignore)
-    for (const message of messages) transaction.objectStore('messages').put(message).catch(ignore)
-    transaction.commit()
+    if (this.#database) put(this.#database, messages, conversation).catch(() => {})
   }
 
   /** Delete a conversation. Returns what `restore` takes. */
@@ -294,6 +288,17 @@ export class ConversationStore extends EventTarget {
 
 /** A conversation as it is stored: an index can only be read upwards, and the newest come first. */
 const withOrder = (conversation) => ({ ...conversation, order: -conversation.updatedAt })
+
+/** Write at once: a reload right after aborts a transaction that still waits for a request. */
+async function put(database, messages, conversation = null) {
+  const stores = conversation ? ['messages', 'conversations'] : ['messages']
+  const transaction = database.transaction(stores, 'readwrite')
+  const requests = messages.map((message) => transaction.objectStore('messages').put(message))
+  if (conversation)
+    requests.push(transaction.objectStore('conversations').put(withOrder(conversation)))
+  transaction.commit()
+  await Promise.all([...requests, transaction.done])
+}
 
 const createRunning = (id, message) => ({ type: 'running', id, message })
 

@@ -75,6 +75,16 @@ export function change(values) {
   announce(isTurn)
 }
 
+export const clearFilters = () => change(Object.fromEntries(FILTER_NAMES.map((name) => [name, ''])))
+
+/** The address of this view with one filter changed. */
+export function linkTo(name, value) {
+  const query = new URLSearchParams(parameters)
+  for (const page of ['before', 'page']) query.delete(page)
+  query.set(name, value)
+  return `?${query}`
+}
+
 /** Call a function when the view changes, also by the browser's Back. It gets {isTurn}. */
 export const onChange = (listener) => listeners.push(listener)
 

@@ -10,9 +10,10 @@ import {
   showSteps,
 } from './dashboard-tables.js'
 import * as view from './dashboard-view.js'
-import { $, h, replace } from './dom.js'
+import { $, replace } from './dom.js'
 import { showErrors } from './errors-card.js'
-import { offerKeys, offerModels, openFilters } from './filters.js'
+import { createFigures } from './figure.js'
+import { offerErrors, offerKeys, offerModels, openFilters } from './filters.js'
 import { showFirstRequest } from './first-request.js'
 import { ago, compact, count, dollars, ms, percent, when } from './format.js'
 import { refreshHeadline } from './headline.js'
@@ -42,46 +43,18 @@ let pending = null // the AbortController of the current refresh
 
 // --- figures ---
 
-/** Create a card with a key figure, whose text `show` changes in place. */
-function createFigure(name) {
-  const value = h('p', { class: 'value num skeleton' }, '–')
-  const note = h('p', { class: 'dim small num' }, ' ')
-  const element = h(
-    'article',
-    { class: 'card figure' },
-    h('h2', { class: 'dim small' }, name),
-    value,
-    note,
-  )
-  return {
-    element,
-    show(text, detail = '', tone = '') {
-      value.classList.remove('skeleton')
-      replace(value, text)
-      replace(note, detail || ' ')
-      value.dataset.tone = tone
-    },
-  }
-}
-
-const figures = Object.fromEntries(
-  [
-    ['requests', 'Requests'],
-    ['spent', 'Spent'],
-    ['saved', 'Saved'],
-    ['local', 'Answered locally'],
-    ['failed', 'Failed'],
-    ['decision', 'Decision'],
-    ['first', 'First token'],
-    ['recovered', 'Quality recovered'],
-    ['localTier', 'Local tier'],
-    ['cloudTier', 'Cloud tier'],
-  ].map(([key, name]) => [key, createFigure(name)]),
-)
-replace(
-  $('#figures'),
-  Object.values(figures).map(({ element }) => element),
-)
+const figures = createFigures($('#figures'), {
+  requests: 'Requests',
+  spent: 'Spent',
+  saved: 'Saved',
+  local: 'Answered locally',
+  failed: 'Failed',
+  decision: 'Decision',
+  first: 'First token',
+  recovered: 'Quality recovered',
+  localTier: 'Local tier',
+  cloudTier: 'Cloud tier',
+})
 
 function formatChange(now, before) {
   if (!before) return ''
@@ -90,7 +63,7 @@ function formatChange(now, before) {
   return `${share >= 0 ? '+' : '−'}${percent(Math.abs(share))} against the previous ${period}`
 }
 
-const list = (parts) => parts.filter(Boolean).join(' · ')
+const join = (parts) => parts.filter(Boolean).join(' · ')
 
 function showFigures({ total, before, latency, tiers }) {
   const { answered, answered_locally: locally, failed, refused, cancelled } = total
@@ -109,7 +82,7 @@ function showFigures({ total, before, latency, tiers }) {
   )
   figures.failed.show(
     answered + failed ? percent(failed / (answered + failed), failed ? 1 : 0) : '–',
-    list([
+    join([
       `${count(failed)} of ${count(answered + failed)} answered or failed`,
       refused && `${count(refused)} refused`,
       cancelled && `${count(cancelled)} cancelled`,
@@ -126,7 +99,7 @@ function showFigures({ total, before, latency, tiers }) {
   const first = find('ttft_ms', 'all')
   figures.first.show(
     first ? ms(first.ms.p50) : '–',
-    list(
+    join(
       TIERS.map((tier) => {
         const row = find('ttft_ms', tier)
         return row && `${tier} ${ms(row.ms.p50)}`
@@ -192,7 +165,7 @@ async function refresh({ reset = false } = {}) {
       threshold.refresh({ signal }),
       load('quality', showQuality),
       load('learning', () => showLearning(state.learning)),
-      load('errors', () => showErrors(state.errors)),
+      load('errors', showErrorGroups),
       load('keys', showKeyUse),
       refreshHeadline({ signal }),
       requests.refresh({ reset }),
@@ -216,9 +189,13 @@ function drawAll() {
   drawCurve()
 }
 
-// A hidden chart has no size.
 function drawCurve() {
   if (state.isDrawing && !$('#content').hidden) threshold.draw()
+}
+
+function showErrorGroups() {
+  showErrors(state.errors)
+  offerErrors(state.errors)
 }
 
 function showKeyUse() {
@@ -248,7 +225,7 @@ function showBasis({ totals, details, searched, searched_since: since }) {
   const newest = searched && `the newest ${count(searched)} requests, since ${when(since)}`
   replace(
     $('#basis-note'),
-    list([
+    join([
       totals === 'hours' && view.getSpan() !== 'all' && 'Figures cover full hours (UTC)',
       newest && totals === 'rows' && `Figures cover matches among ${newest}`,
       newest &&
@@ -286,8 +263,7 @@ $('#pause').addEventListener('click', () => {
 })
 
 view.onChange(({ isTurn }) => {
-  if (isTurn) return // the list follows by itself
-  refresh({ reset: true })
+  if (!isTurn) refresh({ reset: true }) // the list turns its pages by itself
 })
 // On a phone the filters would fill the first screen.
 $('#filter-box').open = view.hasFilters() || matchMedia('(min-width: 721px)').matches

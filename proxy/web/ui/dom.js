@@ -24,6 +24,16 @@ export function replace(element, ...children) {
   return element
 }
 
+/**
+ * Replace the children of an element. The focus goes from a control to the new one with the same
+ * `data-key`: a refresh must not take it away.
+ */
+export function refill(element, ...children) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null
+  replace(element, ...children)
+  if (key) [...element.querySelectorAll('[data-key]')].find((c) => c.dataset.key === key)?.focus()
+}
+
 function fill(element, { on = {}, dataset = {}, style = {}, ...attributes }, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined && value !== false) {
@@ -95,9 +105,22 @@ export async function copy(text) {
   area.remove()
 }
 
-/** A button that copies a text and confirms it. */
+/** Download a Blob as a file. */
+export function download(name, blob) {
+  const url = URL.createObjectURL(blob)
+  h('a', { href: url, download: name }).click()
+  setTimeout(() => URL.revokeObjectURL(url), 60_000)
+}
+
+/** A button that copies a text, or what a function returns, and confirms it or says what is wrong. */
 export function createCopyButton(text, label = 'Copy') {
   const caption = h('span', {}, label)
+  let timer = null
+  const report = (result, duration) => {
+    replace(caption, result)
+    clearTimeout(timer)
+    timer = setTimeout(() => replace(caption, label), duration)
+  }
   return h(
     'button',
     {
@@ -105,9 +128,12 @@ export function createCopyButton(text, label = 'Copy') {
       class: 'quiet small',
       on: {
         click: async () => {
-          await copy(typeof text === 'function' ? await text() : text)
-          replace(caption, 'Copied')
-          setTimeout(() => replace(caption, label), 1500)
+          try {
+            await copy(typeof text === 'function' ? await text() : text)
+            report('Copied', 1500)
+          } catch (error) {
+            report(`Not copied. ${error.message}`, 5000)
+          }
         },
       },
     },

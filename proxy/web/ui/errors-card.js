@@ -2,7 +2,7 @@
 
 import * as view from './dashboard-view.js'
 import { createTierBadge } from './decision.js'
-import { $, h, replace } from './dom.js'
+import { $, h, refill } from './dom.js'
 import { ago, count, percent, when } from './format.js'
 import { openDetails } from './request-details.js'
 
@@ -15,12 +15,9 @@ const shown = new Set() // the kinds of which all causes are shown
 
 /** Show the answer of /api/errors. */
 export function showErrors(errors) {
-  offerCodes(errors)
   const table = $('#errors')
-  // A refresh must not take the focus away.
-  const focused = table.contains(document.activeElement) ? document.activeElement.dataset.key : null
   const kinds = Object.keys(KINDS).filter((kind) => errors[kind].groups.length)
-  replace(
+  refill(
     table,
     kinds.length ? createHead() : null,
     kinds.map((kind) => createGroups(kind, errors)),
@@ -28,7 +25,6 @@ export function showErrors(errors) {
       ? null
       : h('tbody', {}, h('tr', {}, h('td', { class: 'dim' }, 'No errors in this time range.'))),
   )
-  if (focused) [...table.querySelectorAll('button')].find((b) => b.dataset.key === focused)?.focus()
 }
 
 const createHead = () =>
@@ -138,17 +134,6 @@ function createGroup(kind, group) {
       ),
     ),
   )
-}
-
-/** Offer the codes that occur in the list's filter. */
-function offerCodes(errors) {
-  const select = $('#filters select[name="error_code"]')
-  if (!select) return
-  const groups = Object.keys(KINDS).flatMap((kind) => errors[kind].groups)
-  const known = new Set([...select.options].map(({ value }) => value))
-  for (const code of new Set(groups.map(({ code }) => code))) {
-    if (code && !known.has(code)) select.append(h('option', { value: code }, code))
-  }
 }
 
 /** Show the requests of a cause in the list. */

@@ -34,13 +34,13 @@ const REJECTIONS = {
 }
 
 /** What a tier did, from a code; an unknown code is spelled out. */
-export const describeWhy = (code) =>
+const describeWhy = (code) =>
   FAILURES[code] ??
   REJECTIONS[code] ??
   `failed: ${String(code ?? 'unknown reason').replaceAll('_', ' ')}`
 
 /** Read `x-router-fallback`: {from, to, why}; null if it has another form. */
-export function parseFallback(header) {
+function parseFallback(header) {
   const match = /^(local|cloud)->(local|cloud):([a-z0-9_]{1,60})$/.exec(header ?? '')
   return match && { from: match[1], to: match[2], why: match[3] }
 }

@@ -33,7 +33,7 @@ const FILTERS = {
   category: ['Category', [...CATEGORIES, 'none']],
   second_look: ['Second look', [...RESULT_NAMES, 'none']],
   model: ['Model', []],
-  error_code: ['Error', []], // the card of errors adds the codes that occur
+  error_code: ['Error', []],
   key: ['Key', []],
 }
 
@@ -58,7 +58,7 @@ const selects = Object.fromEntries(
 )
 const clear = h(
   'button',
-  { type: 'button', class: 'quiet small', hidden: true, on: { click: clearFilters } },
+  { type: 'button', class: 'quiet small', hidden: true, on: { click: clearAll } },
   'Clear filters',
 )
 
@@ -74,24 +74,29 @@ export function openFilters() {
   let typing = null
   form.addEventListener('input', ({ target }) => {
     clearTimeout(typing)
-    if (target === search) typing = setTimeout(apply, TYPING_MS, search)
-    else apply(target)
+    if (target === search) typing = setTimeout(apply, TYPING_MS)
+    else apply()
   })
   form.addEventListener('submit', (event) => {
     event.preventDefault()
     clearTimeout(typing)
-    apply(search)
+    apply()
   })
   view.onChange(show)
   show()
 }
 
-function apply({ name, value }) {
-  if (value.trim() !== view.get(name)) view.change({ [name]: value.trim() })
+/** Apply all fields: the text of the search may not have been applied when another one changes. */
+function apply() {
+  const chosen = Object.entries(selects).map(([name, { value }]) => [name, value])
+  const changed = [...chosen, ['search', search.value.trim()]].filter(
+    ([name, value]) => value !== view.get(name),
+  )
+  if (changed.length) view.change(Object.fromEntries(changed))
 }
 
-function clearFilters() {
-  view.change(Object.fromEntries(view.FILTER_NAMES.map((name) => [name, ''])))
+function clearAll() {
+  view.clearFilters()
   search.focus()
 }
 
@@ -109,6 +114,12 @@ function show() {
 /** Offer these models, beside those that were offered before. */
 export function offerModels(models) {
   for (const model of models) addOption(selects.model, model)
+}
+
+/** Offer the codes of these errors (/api/errors). */
+export function offerErrors({ failures, refusals }) {
+  for (const { code } of [...failures.groups, ...refusals.groups])
+    addOption(selects.error_code, code)
 }
 
 /** Offer these API keys by name. Without keys there is nothing to choose. */

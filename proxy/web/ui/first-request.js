@@ -10,6 +10,7 @@ import { status } from './shell.js'
 const WAITING_MS = 2_000
 const card = $('#nothing')
 let shown = '' // what the card says
+let latest = 0 // number of the latest call; an earlier one shows nothing any more
 let timer = null
 
 /**
@@ -20,16 +21,17 @@ let timer = null
  */
 export async function showFirstRequest(isEmpty, refresh) {
   clearTimeout(timer)
+  latest += 1
+  const number = latest
   if (!isEmpty) return show('', [])
   if (view.hasFilters())
     return show('filtered', [
       h('h2', {}, 'No matching requests'),
       h('p', {}, 'No request in this time range has all of these properties.'),
-      createButton('Clear filters', () =>
-        view.change(Object.fromEntries(view.FILTER_NAMES.map((name) => [name, '']))),
-      ),
+      createButton('Clear filters', view.clearFilters),
     ])
   const { requests } = await getJson('/api/requests?limit=1')
+  if (number !== latest) return
   if (requests.length) {
     const newest = requests[0].created_at
     const span = findSpan(newest)
@@ -43,6 +45,7 @@ export async function showFirstRequest(isEmpty, refresh) {
   }
   timer = setTimeout(refresh, WAITING_MS)
   const { needs_key: needsKey } = await status
+  if (number !== latest) return
   const command = writeCommand(needsKey)
   show('first', [
     h(

@@ -41,6 +41,9 @@ export const compact = (value) =>
   missing(value) ? NONE : value < 10_000 ? plain.format(value) : short.format(value)
 export const score = (value, digits = 2) => (missing(value) ? NONE : value.toFixed(digits))
 
+/** A number of things, such as "1 request" or "2,000 requests". */
+export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? '' : 's'}`
+
 export function bytes(value) {
   if (missing(value)) return NONE
   for (const unit of ['B', 'kB', 'MB']) {

@@ -1,7 +1,7 @@
 // Headline of the dashboard: what routing has saved this month, to quote as Markdown or a picture.
 
 import { readPalette } from './charts.js'
-import { $, createCopyButton, h, replace } from './dom.js'
+import { $, createCopyButton, download, h, replace } from './dom.js'
 import { count, dollars, percent } from './format.js'
 import { getJson } from './http.js'
 
@@ -14,7 +14,7 @@ export async function refreshHeadline({ signal }) {
 }
 
 /** The parts of the headline as texts. A missing part is empty. */
-export function describe({ month, total, projection, quality }) {
+function describe({ month, total, projection, quality }) {
   const { saved_usd: saved, cloud_cost_usd: bill, cost_usd: spent, requests } = total
   const name = new Date(`${month}-15T12:00:00Z`).toLocaleDateString('en', {
     month: 'long',
@@ -74,7 +74,8 @@ const writeMarkdown = () => {
 }
 
 /** Draw the headline on a canvas, in the page's colours. */
-export function drawPicture(parts, colours = readPalette()) {
+function drawPicture(parts) {
+  const colours = readPalette()
   const { width, height, scale } = SIZE
   const canvas = h('canvas', { width: width * scale, height: height * scale })
   const context = canvas.getContext('2d')
@@ -132,20 +133,17 @@ function wrap(context, text, width, draw) {
   return row + 1
 }
 
-async function download() {
-  const blob = await new Promise((resolve) => {
-    drawPicture(describe(current)).toBlob(resolve, 'image/png')
-  })
-  const url = URL.createObjectURL(blob)
-  h('a', { href: url, download: `savings-${current.month}.png` }).click()
-  setTimeout(() => URL.revokeObjectURL(url), 10_000)
-}
+const downloadPicture = () =>
+  drawPicture(describe(current)).toBlob(
+    (blob) => download(`savings-${current.month}.png`, blob),
+    'image/png',
+  )
 
 $('#headline-actions').append(
   createCopyButton(writeMarkdown, 'Copy as Markdown'),
   h(
     'button',
-    { type: 'button', class: 'quiet small', on: { click: download } },
+    { type: 'button', class: 'quiet small', on: { click: downloadPicture } },
     'Download as picture',
   ),
 )

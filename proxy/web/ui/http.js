@@ -11,7 +11,7 @@ export class ApiError extends Error {
 }
 
 /** Read the error from a response, whatever its format. */
-export async function readError(response) {
+async function readError(response) {
   const text = await response.text()
   let error = null
   try {

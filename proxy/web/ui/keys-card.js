@@ -1,6 +1,7 @@
 // The dashboard's card of API keys: who sends requests, and who spends.
 
-import { $, h, replace } from './dom.js'
+import * as view from './dashboard-view.js'
+import { $, h, refill, replace } from './dom.js'
 import { ago, compact, dollars, percent, when } from './format.js'
 import { createKeyName } from './key-parts.js'
 
@@ -15,7 +16,7 @@ export function showKeys(keys) {
   used.sort((a, b) => b.cost_usd - a.cost_usd || b.requests - a.requests)
   const shown = used.slice(0, SHOWN)
   $('#keys').hidden = !shown.length
-  replace(
+  refill(
     $('#keys table'),
     h(
       'thead',
@@ -43,7 +44,15 @@ const createRow = (key) =>
       'th',
       { scope: 'row' },
       createKeyName(key, (name) =>
-        h('a', { href: `?key=${key.key_hash}`, title: 'Show its requests' }, name),
+        h(
+          'a',
+          {
+            href: view.linkTo('key', key.key_hash),
+            title: 'Show its requests',
+            'data-key': key.key_hash,
+          },
+          name,
+        ),
       ),
     ),
     createCell(compact(key.requests)),

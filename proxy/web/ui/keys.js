@@ -5,9 +5,9 @@ import { ago, compact, count, dollars, percent, when } from './format.js'
 import { getJson, postJson, send } from './http.js'
 import { createKeyName, describeLimits } from './key-parts.js'
 import './shell.js'
+import { openSpanChoice } from './span-choice.js'
 
 const REFRESH_MS = 15_000
-const SPANS = ['24h', '7d', '30d', 'all']
 const COLUMNS = [
   'Key',
   'Limits',
@@ -24,12 +24,9 @@ const NUMBERS = COLUMNS.slice(2, -1)
 
 const table = $('.keys')
 const dialog = $('#dialog')
-const state = { span: readSpan(), page: null, showsOld: false }
-
-function readSpan() {
-  const wanted = new URLSearchParams(location.search).get('since')
-  return SPANS.includes(wanted) ? wanted : '24h'
-}
+const state = { page: null, showsOld: false }
+const getSpan = openSpanChoice('24h', () => refresh())
+let lastQuery = 0 // number of the latest query; responses to earlier ones are dropped
 
 // --- table ---
 
@@ -114,7 +111,7 @@ function createOrigin({ source, created_at: at, created_by: by, revoked_at: revo
     source === 'file'
       ? 'configuration file'
       : source === null
-        ? 'not configured any more'
+        ? 'no longer configured'
         : revoked
           ? `revoked ${ago(revoked)}`
           : `created ${ago(at)}${by ? ` by ${by}` : ''}`
@@ -384,14 +381,16 @@ async function finish(key, announcement) {
 // --- refresh ---
 
 async function refresh() {
-  const { span } = state
+  lastQuery += 1
+  const number = lastQuery
   try {
-    const page = await getJson(`/api/keys?since=${span}`)
-    if (span !== state.span) return
+    const page = await getJson(`/api/keys?since=${getSpan()}`)
+    if (number !== lastQuery) return
     state.page = page
     replace($('#trouble'))
     show()
   } catch (error) {
+    if (number !== lastQuery) return
     table.removeAttribute('aria-busy')
     replace($('#trouble'), `${error.message}${state.page ? ' Showing earlier data.' : ''}`)
   }
@@ -402,14 +401,6 @@ dialog.addEventListener('close', () => replace(dialog)) // a key must not stay i
 $('#old input').addEventListener('change', (event) => {
   state.showsOld = event.target.checked
   show()
-})
-$(`#spans input[value="${state.span}"]`).checked = true
-$('#spans').addEventListener('change', (event) => {
-  state.span = event.target.value
-  const url = new URL(location.href)
-  url.searchParams.set('since', state.span)
-  history.replaceState(null, '', url)
-  refresh()
 })
 setInterval(() => {
   const isIdle = !document.hidden && !dialog.open && !table.contains(document.activeElement)

@@ -4,7 +4,7 @@ import { $, h, replace } from './dom.js'
 import { ago, count, percent } from './format.js'
 
 const MODES = {
-  off: 'Off. Set learning.auto to turn it on.',
+  off: ['Off. To turn it on, set ', h('code', {}, 'learning.auto'), '.'],
   suggest: 'Fits are tested and recorded, not used.',
   apply: 'A fit that is shown to be better is used.',
 }

@@ -5,8 +5,8 @@ import { count, percent, score } from './format.js'
 import {
   createCard,
   createChart,
-  createChoice,
   createOrigin,
+  createSelection,
   createTable,
   formatInterval,
   formatPercentInterval,
@@ -245,7 +245,7 @@ export function createErrorAnalysis({ errors: result, robustness }) {
       createCard(
         'examples',
         'Most confident mistakes',
-        createChoice('Kind of mistake', 'kind', Object.keys(result.examples), (kind) => [
+        createSelection('Kind of mistake', 'kind', Object.keys(result.examples), (kind) => [
           h('p', { class: 'small dim' }, KINDS[kind]),
           h(
             'ol',

@@ -1,6 +1,6 @@
 // A link of another page to the chat: `/?request=ID` asks the last question of a request again.
 
-import { getJson } from './http.js'
+import { loadRequest, readTurns } from './stored-request.js'
 
 /**
  * Fill a field with the last question of the request that the address names, if it names one.
@@ -15,8 +15,7 @@ export async function openRequest(field, report) {
   url.searchParams.delete('request')
   history.replaceState(null, '', url)
   try {
-    const { prompt } = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-    const turns = Array.isArray(prompt) ? prompt : []
+    const turns = readTurns(await loadRequest(id))
     const question = turns.findLast(({ role }) => role === 'user')?.content
     if (!question) throw new Error('No text is stored for this request.')
     field.value = question

@@ -7,8 +7,9 @@ import { createTierBadge } from './decision.js'
 import { describeDifference } from './difference.js'
 import { createCopyButton, h, icon, replace } from './dom.js'
 import { count, ms, usd } from './format.js'
-import { getJson } from './http.js'
 import { createMarkdownRenderer } from './markdown.js'
+import { loadRequest, pick } from './stored-request.js'
+import { throttle } from './throttle.js'
 
 const OTHER = { local: 'cloud', cloud: 'local' }
 // The columns of a stored request that are shown.
@@ -22,19 +23,11 @@ const SHOWN = ['target', 'model', 'cost_usd', 'ttft_ms', 'duration_ms', 'output_
  * the user's choice. A message with it shows it again.
  *
  * @param message the complete answer {content, decision, row}
- * @param messages what was sent for it
- * @param settings further fields of the request, such as `temperature` and `max_tokens`
- * @param headers of the request. Not that of the session: an answer of the other tier would decide
- *   where the conversation goes on.
- * @param save stores the conversation
+ * @param readRequest returns the request of the answer: its messages and parameters. It is called
+ *   when the other tier is asked, because the messages may be large.
+ * @param save stores the message
  */
-export function createOtherAnswer({
-  message,
-  messages,
-  settings = {},
-  headers = {},
-  save = () => {},
-}) {
+export function createOtherAnswer({ message, readRequest, save }) {
   const tier = OTHER[message.decision?.target]
   const element = h('section', { class: 'other-answer', tabindex: -1 })
   if (!tier || !message.content || !message.decision.id) {
@@ -48,6 +41,12 @@ export function createOtherAnswer({
   let running = null // the AbortController of the request
 
   const announce = (text) => replace(announcement, text)
+
+  /** Store the other answer. A change of another tab may have replaced the fields of the message. */
+  function store(other) {
+    message.other = other
+    save()
+  }
 
   function showButton(label = `Ask the ${tier} model`) {
     return h(
@@ -68,17 +67,14 @@ export function createOtherAnswer({
     if (running) return
     running = new AbortController()
     const other = { tier, content: '', busy: true }
-    message.other = other
     const draw = showAnswer(other)
     element.focus({ preventScroll: true })
     announce(`Asking the ${tier} model.`)
-    save()
+    store(other)
     try {
-      const body = { ...settings, model: tier, messages }
-      const options = {
-        signal: running.signal,
-        headers: { ...headers, 'x-router-target': tier },
-      }
+      const body = { ...readRequest(), model: tier }
+      // Without the session: the other answer would decide where the conversation goes on.
+      const options = { signal: running.signal, headers: { 'x-router-target': tier } }
       for await (const part of complete(body, options)) {
         if (part.decision) other.decision = part.decision
         if (part.text) other.content += part.text
@@ -95,7 +91,7 @@ export function createOtherAnswer({
     if (!other.stopped) await loadRows(message, other) // else its row is written later
     draw.cancel()
     showAnswer(other)
-    save()
+    store(other)
     if (!other.error)
       announce(
         other.stopped ? 'Stopped.' : `The ${tier} answer is complete. ${sayDifference(other)}`,
@@ -142,15 +138,7 @@ export function createOtherAnswer({
       !other.busy && !isComplete(other) ? showButton(`Ask the ${tier} model again`) : null,
     )
     if (hadFocus) element.focus({ preventScroll: true })
-    let frame = null
-    const draw = () => {
-      frame ??= requestAnimationFrame(() => {
-        frame = null
-        render(other.content)
-      })
-    }
-    draw.cancel = () => cancelAnimationFrame(frame)
-    return draw
+    return throttle(() => render(other.content))
   }
 
   function createQuestion(other) {
@@ -161,7 +149,7 @@ export function createOtherAnswer({
       value: other.choice ?? null,
       onChoose: (choice) => {
         other.choice = choice
-        save()
+        store(other)
       },
     })
   }
@@ -249,8 +237,7 @@ async function loadRows(message, other) {
   const load = async (id) => {
     if (!id) return null
     try {
-      const row = await getJson(`/api/requests/${encodeURIComponent(id)}`)
-      return Object.fromEntries(SHOWN.map((name) => [name, row[name]]))
+      return pick(await loadRequest(id), SHOWN)
     } catch {
       return null // the answers stay visible without figures
     }

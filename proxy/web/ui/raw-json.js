@@ -50,7 +50,7 @@ const createBody = (name, text) =>
       text === null ? null : createCopyButton(format(text), `Copy ${name.toLowerCase()}`),
     ),
     text === null
-      ? h('p', { class: 'dim small' }, 'Not stored: there was none, or it is no JSON.')
+      ? h('p', { class: 'dim small' }, 'Not stored: there was no body, or it was not JSON.')
       : h('pre', { tabindex: 0, 'aria-label': name }, format(text)),
   )
 

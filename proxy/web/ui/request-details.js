@@ -4,10 +4,10 @@ import { createCurl } from './curl.js'
 import { createGauge, createTierBadge, explainReason, formatCheck } from './decision.js'
 import { $, createCopyButton, createFacts, h, icon, replace } from './dom.js'
 import { count, score as formatScore, usd } from './format.js'
-import { getJson } from './http.js'
 import { createRawJson, loadBodies } from './raw-json.js'
 import { createSecondLook } from './second-look.js'
 import { status } from './shell.js'
+import { loadRequest, readTurns } from './stored-request.js'
 import { createWaterfall } from './waterfall.js'
 
 const drawer = $('#drawer')
@@ -22,8 +22,8 @@ export function followAddress() {
     if (event.target === drawer) drawer.close() // a click on the backdrop
   })
   const openFromHash = () => {
-    const id = /^#request=(.+)$/.exec(location.hash)?.[1]
-    if (id) openDetails(decodeURIComponent(id))
+    const id = new URLSearchParams(location.hash.slice(1)).get('request')
+    if (id) openDetails(id)
   }
   addEventListener('hashchange', openFromHash)
   openFromHash()
@@ -54,10 +54,7 @@ export async function openDetails(id) {
     `${location.pathname}${location.search}#request=${encodeURIComponent(id)}`,
   )
   try {
-    replace(
-      content,
-      ...createDetails(await getJson(`/api/requests/${encodeURIComponent(id)}`), await status),
-    )
+    replace(content, ...createDetails(await loadRequest(id), await status))
   } catch (error) {
     replace(content, h('p', { class: 'error', role: 'alert' }, error.message))
   }
@@ -72,7 +69,7 @@ function createDetails(
       none: 'Prompts are not stored (storage.prompts: none).',
       hash: 'Only a hash of the prompt is stored (storage.prompts: hash).',
     }[keeps] ?? 'No text is stored for this request.'
-  const turns = Array.isArray(row.prompt) ? row.prompt : []
+  const turns = readTurns(row)
   return [
     h(
       'p',
@@ -221,7 +218,9 @@ function createActions(row, turns, needsKey) {
   const hasQuestion = turns.some(({ role, content }) => role === 'user' && content)
   const writeCurl = async () => {
     const sent = row.has_body ? (await loadBodies(row.id)).request : null
-    return createCurl(row, sent, { origin: location.origin, needsKey })
+    const command = createCurl(row, sent, { origin: location.origin, needsKey })
+    if (!command) throw new Error('The stored request is not complete.')
+    return command
   }
   const link = (path, label) => h('a', { class: 'button', href: path + query }, label)
   return h(

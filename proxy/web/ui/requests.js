@@ -4,7 +4,7 @@
 import * as view from './dashboard-view.js'
 import { createGauge, createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
-import { ago, count, ms, usd, when } from './format.js'
+import { ago, count, ms, plural, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { followAddress, openDetails } from './request-details.js'
 import { formatResult } from './second-look.js'
@@ -45,6 +45,7 @@ export function openRequests() {
   const cursors = new Map() // of the pages that were shown, by their number
   let nextCursor = null // the cursor of the next page
   let lastQuery = 0 // number of the latest query; responses to earlier ones are dropped
+  let adding = null // the promise of new rows, while they are queried
   let live = null // the timer of live rows
 
   const getPage = () => Number(view.get('page')) || 1
@@ -103,7 +104,14 @@ export function openRequests() {
     const number = lastQuery
     table.setAttribute('aria-busy', 'true')
     showOrder()
-    const page = await loadPage()
+    let page
+    try {
+      page = await loadPage()
+    } catch (error) {
+      if (number !== lastQuery) return
+      table.removeAttribute('aria-busy')
+      throw error
+    }
     if (number !== lastQuery) return
     cursors.set(getPage(), view.get('before'))
     rows.clear()
@@ -130,15 +138,25 @@ export function openRequests() {
     replace(
       $('#list-state'),
       rows.size
-        ? `${label}${count(rows.size)} requests${scope}`
+        ? `${label}${plural(rows.size, 'request')}${scope}`
         : `${label}No matching requests${scope}${nextCursor ? '; select Older to search further back' : ''}`,
     )
   }
 
-  /** Add new requests at the top and keep the other rows in place. Other pages do not change. */
-  async function addNew({ highlight = false } = {}) {
+  /**
+   * Add new requests at the top and keep the other rows in place. Other pages do not change. One
+   * query at a time: a late response would take away the rows of a newer one.
+   */
+  function addNew(options) {
     for (const cell of body.querySelectorAll('time')) replace(cell, ago(Number(cell.dataset.at)))
-    if (getPage() > 1 || getOrder() !== 'time desc') return
+    if (getPage() > 1 || getOrder() !== 'time desc') return null
+    adding ??= queryNew(options).finally(() => {
+      adding = null
+    })
+    return adding
+  }
+
+  async function queryNew({ highlight = false } = {}) {
     const number = lastQuery
     const page = await loadPage()
     if (number !== lastQuery) return
@@ -161,7 +179,6 @@ export function openRequests() {
     try {
       await work()
     } catch (error) {
-      table.removeAttribute('aria-busy')
       replace($('#list-trouble'), error.message)
     }
   }
@@ -194,8 +211,8 @@ export function openRequests() {
   })
   view.onChange(({ isTurn }) => {
     if (live !== null && (getPage() > 1 || getOrder() !== 'time desc')) setLive(false)
-    if (!isTurn) cursors.clear()
-    reportErrors(showPage)
+    if (isTurn) reportErrors(showPage)
+    else cursors.clear() // the page refreshes everything, the list with it
   })
   body.addEventListener('click', (event) => {
     const row = event.target.closest('tr')

@@ -7,7 +7,7 @@ import { count, percent, score } from './format.js'
 export const ROUTER = 'router' // the row of the router among the baselines
 export const SHARE_AXIS = { tickformat: '.0%', rangemode: 'tozero' }
 
-/** Format [value, low, high] as a value with its 95 % interval. */
+/** Format [value, low, high] as a value with its 95% interval. */
 export const formatInterval = (interval, format = (number) => score(number, 3)) =>
   typeof interval?.[0] === 'number'
     ? [
@@ -97,8 +97,8 @@ export function createChart(label, height, make) {
   return element
 }
 
-/** A choice between options, and the content of the chosen option. */
-export function createChoice(legend, name, options, show) {
+/** Radio buttons for options, and the content of the chosen option. */
+export function createSelection(legend, name, options, show) {
   const body = h('div', { class: 'stack' })
   const draw = (option) => replace(body, show(option))
   draw(options[0])

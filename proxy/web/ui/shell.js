@@ -1,6 +1,7 @@
 // Page header: the version and router model of this proxy, the state of its tiers, the menu, the
 // logout button and the banner of the demo.
 
+import { readItem, writeItem } from './browser-storage.js'
 import { $, replace } from './dom.js'
 import { since } from './format.js'
 import { getJson } from './http.js'
@@ -69,9 +70,9 @@ else {
 const banner = $('#demo')
 if (banner) {
   const DISMISSED = 'demo-banner-dismissed'
-  banner.hidden = sessionStorage.getItem(DISMISSED) !== null
+  banner.hidden = readItem('session', DISMISSED) !== null
   $('button', banner).addEventListener('click', () => {
-    sessionStorage.setItem(DISMISSED, '1')
+    writeItem('session', DISMISSED, '1')
     banner.hidden = true
     $('#main').focus()
   })

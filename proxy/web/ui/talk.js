@@ -58,9 +58,9 @@ export class Talk {
     return message
   }
 
-  /** What is sent for an answer: the system prompt, and the turns before it. */
+  /** What is sent for an answer: the system prompt that it was asked with, and the turns before it. */
   readSent(answer) {
-    const { system } = this.conversation.settings
+    const { system } = answer.settings ?? this.conversation.settings
     const turns = selectTurns(this.tree.path(answer.parent)).map((message) => ({
       role: message.role,
       content: message.role === 'user' ? createContent(message) : message.content,
@@ -70,20 +70,28 @@ export class Talk {
 
   /** Delete a question and its answers. Returns a function that undoes it. */
   remove(question) {
-    const before = { messages: structuredClone(this.tree.all().map(clean)), leaf: this.tree.leaf }
-    const changed = new Set()
+    const { leaf } = this.tree
     const answers = this.tree.children(question.id).filter(({ role }) => role === 'assistant')
-    const removed = [...answers, question].map(({ id }) => id)
-    for (const id of removed) for (const message of this.tree.remove(id)) changed.add(message)
-    for (const id of removed) this.views.delete(id)
+    const removed = [...answers, question]
+    const parents = new Map() // message that followed a removed one: the ID of that one
+    for (const { id } of removed) {
+      this.views.delete(id)
+      for (const message of this.tree.remove(id))
+        if (!parents.has(message)) parents.set(message, id)
+    }
     this.save(
-      [...changed].filter(({ id }) => this.tree.get(id)),
-      removed,
+      [...parents.keys()],
+      removed.map(({ id }) => id),
     )
+    const nextLeaf = this.tree.leaf
     return () => {
-      this.tree = new MessageTree(before.messages, before.leaf)
-      this.views.clear()
-      this.save(this.tree.all())
+      // What was asked or deleted since stays so.
+      const followers = [...parents.keys()].filter(({ id }) => this.tree.get(id))
+      const current = this.tree.leaf
+      for (const message of removed) this.tree.add(message)
+      for (const message of followers) message.parent = parents.get(message)
+      this.tree.leaf = current === nextLeaf ? leaf : current
+      this.save([...removed, ...followers])
     }
   }
 

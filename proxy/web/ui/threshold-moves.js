@@ -2,11 +2,9 @@
 
 import { createTierBadge } from './decision.js'
 import { h } from './dom.js'
-import { ago, count, dollars, score as formatScore, usd, when } from './format.js'
+import { ago, count, dollars, score as formatScore, plural, usd, when } from './format.js'
 
 const signed = (value, format) => `${value < 0 ? '−' : '+'}${format(Math.abs(value))}`
-
-const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? '' : 's'}`
 
 /** How many requests move, in both directions, and what that changes. */
 export function describeMoves({ to_cloud: cloud, to_local: local }) {

@@ -2,13 +2,14 @@
 
 import { createTierBadge } from './decision.js'
 import { $, h, replace } from './dom.js'
-import { ago, compact, count, dollars, ms, percent, usd, when } from './format.js'
+import { createFigures } from './figure.js'
+import { ago, compact, count, dollars, ms, percent, plural, usd, when } from './format.js'
 import { getJson } from './http.js'
 import { createKeyName } from './key-parts.js'
 import { status } from './shell.js'
+import { openSpanChoice } from './span-choice.js'
 
 const REFRESH_MS = 15_000
-const SPANS = ['24h', '7d', '30d', 'all']
 const HOUR = 3600
 const LENGTHS = { '24h': 24 * HOUR, '7d': 7 * 24 * HOUR, '30d': 30 * 24 * HOUR }
 const MAX_COLUMNS = 200
@@ -19,46 +20,16 @@ const PAGES = {
   keys: 'The page of keys shows and changes all keys',
 }
 
-const parameters = new URLSearchParams(location.search)
-const state = { span: readSpan(), usage: null }
+const getSpan = openSpanChoice('30d', () => refresh())
+let lastQuery = 0 // number of the latest query; responses to earlier ones are dropped
+let isShown = false // whether the page shows figures, perhaps earlier ones
 
-function readSpan() {
-  const wanted = parameters.get('since')
-  return SPANS.includes(wanted) ? wanted : '30d'
-}
-
-function createFigure(name) {
-  const value = h('p', { class: 'value num skeleton' }, '–')
-  const note = h('p', { class: 'dim small num' }, ' ')
-  return {
-    element: h(
-      'article',
-      { class: 'card figure' },
-      h('h2', { class: 'dim small' }, name),
-      value,
-      note,
-    ),
-    show(text, detail = '', tone = '') {
-      value.classList.remove('skeleton')
-      replace(value, text)
-      replace(note, detail || ' ')
-      value.dataset.tone = tone
-    },
-  }
-}
-
-const figures = Object.fromEntries(
-  [
-    ['requests', 'Requests'],
-    ['local', 'Answered locally'],
-    ['spent', 'Spent'],
-    ['saved', 'Saved'],
-  ].map(([key, name]) => [key, createFigure(name)]),
-)
-replace(
-  $('#figures'),
-  Object.values(figures).map(({ element }) => element),
-)
+const figures = createFigures($('#figures'), {
+  requests: 'Requests',
+  local: 'Answered locally',
+  spent: 'Spent',
+  saved: 'Saved',
+})
 
 function showFigures({ total }) {
   const problems = [
@@ -69,7 +40,7 @@ function showFigures({ total }) {
   figures.requests.show(compact(total.requests), problems.join(', ') || 'no failures')
   figures.local.show(
     total.answered ? percent(total.answered_locally / total.answered) : '–',
-    total.answered ? `of ${count(total.answered)} answered requests` : '',
+    total.answered ? `of ${plural(total.answered, 'answered request')}` : '',
   )
   figures.spent.show(dollars(total.cost_usd), `all-cloud cost ${dollars(total.cloud_cost_usd)}`)
   figures.saved.show(
@@ -165,7 +136,7 @@ function showChart(usage) {
   const columns = points.map(({ day, parts, requests, cost }) =>
     h(
       'div',
-      { title: `${day}: ${count(requests)} requests, ${dollars(cost)}` },
+      { title: `${day}: ${plural(requests, 'request')}, ${dollars(cost)}` },
       ['none', 'cloud', 'local']
         .filter((name) => parts[name])
         .map((name) => h('span', { class: name, style: { '--share': parts[name] / most } })),
@@ -283,11 +254,12 @@ function createRow(row) {
 // --- refresh ---
 
 async function refresh() {
-  const { span } = state
+  lastQuery += 1
+  const number = lastQuery
   try {
-    const usage = await getJson(`/api/usage?since=${span}`)
-    if (span !== state.span) return
-    state.usage = usage
+    const usage = await getJson(`/api/usage?since=${getSpan()}`)
+    if (number !== lastQuery) return
+    isShown = true
     replace($('#trouble'))
     replace($('#whose'), createKeyName(usage.key))
     showFigures(usage)
@@ -295,7 +267,8 @@ async function refresh() {
     showChart(usage)
     showRequests(usage)
   } catch (error) {
-    replace($('#trouble'), `${error.message}${state.usage ? ' Showing earlier data.' : ''}`)
+    if (number !== lastQuery) return
+    replace($('#trouble'), `${error.message}${isShown ? ' Showing earlier data.' : ''}`)
   }
 }
 
@@ -305,10 +278,9 @@ function note(text) {
 }
 
 async function open() {
-  const from = parameters.get('from')
+  const from = new URLSearchParams(location.search).get('from')
   if (Object.hasOwn(PAGES, from ?? ''))
     note(`${PAGES[from]}, so an admin key is needed. This page shows the usage of your own key.`)
-  $(`#spans input[value="${state.span}"]`).checked = true
   const { needs_key: needsKey } = await status
   if (!needsKey) {
     $('#content').hidden = true
@@ -318,14 +290,6 @@ async function open() {
     )
     return
   }
-  $('#spans').addEventListener('change', (event) => {
-    state.span = event.target.value
-    const url = new URL(location.href)
-    url.searchParams.set('since', state.span)
-    url.searchParams.delete('from')
-    history.replaceState(null, '', url)
-    refresh()
-  })
   setInterval(() => {
     if (!document.hidden) refresh()
   }, REFRESH_MS)
