@@ -63,7 +63,22 @@ async def test_one_click_asks_the_other_tier(
     assert sent[0] == sent[1]
     rows = await proxy.rows_of(2)
     assert {row["target"]: row["reason"] for row in rows} == {first: "score", second: "forced"}
+    await expect(page.locator("#tally")).to_have_text(
+        "answers 2cost $0.000009saved $0.000009 (50%)"
+    )
     await check_accessible(page)
+
+
+async def test_thread_follows_the_other_answer_to_the_choice(
+    proxy: LiveProxy, show: Show, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    local.answer = streamed("Local.")
+    cloud.answer = streamed(*("A long paragraph. " * 20 + "\n\n" for _ in range(10)))
+    page = await show(proxy.origin)
+    await ask(page)
+    await complete(page)
+    await ask_other(page)
+    await expect(page.get_by_role("button", name="Local is better")).to_be_in_viewport()
 
 
 async def test_choice_is_stored_and_can_be_changed(

@@ -223,7 +223,9 @@ const createThread = (talk) => ({
     return { ...createRequest(settings), messages: talk.readSent(message) }
   },
   save: (message) => {
-    if (talk.tree.get(message.id)) talk.save([message]) // or it was deleted meanwhile
+    if (!talk.tree.get(message.id)) return // it was deleted meanwhile
+    talk.save([message])
+    if (talk === current) showTally()
   },
   showVersion: (message) => {
     if (talk.running) return
@@ -282,6 +284,8 @@ function showThread() {
     update()
   }
   while (thread.children.length > path.length) thread.lastElementChild.remove()
+  growth.disconnect()
+  if (thread.lastElementChild) growth.observe(thread.lastElementChild)
   $('#welcome').hidden = path.length > 0
   showTally()
   showJump()
@@ -450,6 +454,9 @@ function scrollToEnd(always = false) {
   if (isAtEnd) thread.scrollTop = thread.scrollHeight
 }
 
+// The last answer also grows by the other tier's answer, and by formulas that are set later.
+const growth = new ResizeObserver(() => scrollToEnd())
+
 function announce({ error, stopped, decision }) {
   const source = decision?.target ? `from the ${decision.target} model ` : ''
   replace($('#announce'), error ? '' : stopped ? 'Stopped.' : `The answer ${source}is complete.`)
@@ -464,7 +471,7 @@ function showRunning() {
 function showTally() {
   const rows = current.tree
     .all()
-    .flatMap(({ row, earlier = [] }) => [...earlier, row])
+    .flatMap(({ row, earlier = [], other }) => [...earlier, row, other?.row])
     .filter(Boolean)
   const sum = (name) => rows.reduce((total, row) => total + (row[name] ?? 0), 0)
   const allCloud = sum('cloud_cost_usd')

@@ -13,7 +13,16 @@ import { throttle } from './throttle.js'
 
 const OTHER = { local: 'cloud', cloud: 'local' }
 // The columns of a stored request that are shown.
-const SHOWN = ['target', 'model', 'cost_usd', 'ttft_ms', 'duration_ms', 'output_tokens']
+const SHOWN = [
+  'target',
+  'model',
+  'cost_usd',
+  'cloud_cost_usd',
+  'saved_usd',
+  'ttft_ms',
+  'duration_ms',
+  'output_tokens',
+]
 
 /**
  * Create the foot of an answer that asks the other tier. Append it to the answer's own element, so
