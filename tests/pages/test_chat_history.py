@@ -254,14 +254,15 @@ async def test_import_keeps_the_other_answer(
     await page.get_by_role("button", name="Ask the other tier").click()
     await page.get_by_role("button", name="Cloud is better").click()
     await page.get_by_text("Saved.").wait_for()
-    figures = await page.locator(".other-answer .figures").inner_text()
+    figures = await page.locator(".other-answer .figures").text_content()
+    assert figures
     everything = await exported(page, "Export all")
     await act(page, "Delete")
     await expect(conversations(page)).to_have_count(0)
     await import_text(page, everything)
     await conversations(page).click()
     await expect(page.locator(".other-answer")).to_contain_text("Cloud words.")
-    assert await page.locator(".other-answer .figures").inner_text() == figures
+    await expect(page.locator(".other-answer .figures")).to_have_text(figures)
     await expect(page.get_by_role("button", name="Cloud is better")).to_have_attribute(
         "aria-pressed", "true"
     )

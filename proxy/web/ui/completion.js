@@ -55,6 +55,13 @@ async function drain(reader) {
   }
 }
 
+// A page that is being closed ends its requests. Their errors wait until it is shown again: nobody
+// should store them over what was stored on closing.
+let shown = Promise.resolve()
+addEventListener('pagehide', () => {
+  shown = new Promise((resolve) => addEventListener('pageshow', resolve, { once: true }))
+})
+
 const parseNumber = (text) => (text === null ? null : Number(text))
 
 /** Read the routing decision from response headers; without them every field is null. */
@@ -82,7 +89,16 @@ export function readDecision(headers) {
  *
  * @param body the request without `stream`
  */
-export async function* complete(body, { signal, headers } = {}) {
+export async function* complete(body, options = {}) {
+  try {
+    yield* request(body, options)
+  } catch (error) {
+    await shown
+    throw error
+  }
+}
+
+async function* request(body, { signal, headers }) {
   const response = await send('/v1/chat/completions', {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
