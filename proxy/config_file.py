@@ -33,6 +33,7 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*")  # the anchor and the tag of a value
 _NUMBER: Final = re.compile(r"\d+\.?\d*|\.\d+")
 _HUNK: Final = re.compile(r"@@ -(\d+)(\S*) \+(\d+)(\S*) @@")
+_LINE_END: Final = re.compile(r"\r\n?|\n")
 _CLIPPED: Final = "…"
 
 
@@ -151,7 +152,11 @@ def plan_edit(path: Path, value: str, *, running: Config) -> Edit:
     routing = msgspec.structs.replace(
         old_config.routing, threshold=value if value == "auto" else float(value)
     )
-    if _load(path, edited, running) != msgspec.structs.replace(old_config, routing=routing):
+    try:
+        new_config = _load(path, edited, running)
+    except ConfigError as error:
+        raise NotEditable(f"{KEY} cannot be set to {value}: {error}.") from None
+    if new_config != msgspec.structs.replace(old_config, routing=routing):
         raise NotEditable(f"{KEY} cannot be changed in {path} without changing other settings.")
     old = place.old
     if old is not None and not _NUMBER.fullmatch(old):  # an alias, or in quotation marks
@@ -161,7 +166,7 @@ def plan_edit(path: Path, value: str, *, running: Config) -> Edit:
 
 def format_threshold(threshold: float) -> str:
     """A threshold as it is written into a file."""
-    text = f"{threshold:.4f}".rstrip("0")
+    text = f"{abs(threshold):.4f}".rstrip("0")  # of -0.0 without its sign
     return f"{text}0" if text.endswith(".") else text
 
 
@@ -270,9 +275,10 @@ def _find(text: str, value: str) -> _Place:
         raise NotEditable("The configuration file is not valid YAML.") from None
     finally:
         loader.dispose()
-    newline = "\r\n" if "\r\n" in text else "\n"
+    line_end = _LINE_END.search(text)
+    newline = "\n" if line_end is None else line_end[0]
     if root is None:
-        start = "" if not text or text.endswith("\n") else newline
+        start = "" if not text or text.endswith(("\n", "\r")) else newline
         added = f"{start}routing:{newline}  threshold: {value}{newline}"
         return _Place(len(text), len(text), added, None, (len(text), len(text)))
     if not isinstance(root, yaml.MappingNode):
@@ -316,7 +322,7 @@ def _place_of_section(text: str, root: yaml.MappingNode, value: str, newline: st
         added = f"{quote}routing{quote}: {{{quote}threshold{quote}: {value}}}"
         return _Place(start, start, _in_flow(text, start, added, root), None, (start, start))
     indent = " " * root.value[0][0].start_mark.column
-    before = "" if text.endswith("\n") else newline
+    before = "" if text.endswith(("\n", "\r")) else newline
     added = f"{before}{indent}routing:{newline}{indent}  threshold: {value}{newline}"
     return _Place(len(text), len(text), added, None, (len(text), len(text)))
 
@@ -335,7 +341,9 @@ def _place_of_key(
         quote = _quote(section) or _quote_of(text, key)
         added = _in_flow(text, start, f"{quote}threshold{quote}: {value}", section)
         return _Place(start, start, added, None, span)
-    start = text.index("\n", key.end_mark.index) + 1
+    line_end = _LINE_END.search(text, key.end_mark.index)
+    assert line_end is not None  # a key of the block is in another line
+    start = line_end.end()
     indent = " " * section.value[0][0].start_mark.column
     return _Place(start, start, f"{indent}threshold: {value}{newline}", None, span)
 

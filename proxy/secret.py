@@ -33,14 +33,16 @@ _SCHEME: Final = re.compile(r"([a-z0-9]{1,20}(?:\+[a-z0-9_]{1,20})?)://")
 # The parameters whose values are shown; a new one is masked until it is listed.
 _SHOWN_PARAMETERS: Final = frozenset({"dbname", "host", "port", "sslmode", "user"})
 
+KEY_PREFIX: Final = "hlr-"  # of the keys that admins create
 REDACTED: Final = "[redacted]"
 _WORD_CHARS: Final = 8  # a shorter secret may be a part of a word
-# Keys of providers by their first characters, also masked ones. A literal at the beginning of a
-# pattern makes its search fast.
+_PREFIXES: Final = (KEY_PREFIX, "sk-", "rk-", "pk-", "xai-", "pplx-")
+# Keys of providers and of this proxy by their first characters, also masked ones. A literal at the
+# beginning of a pattern makes its search fast.
 _KEYS: Final = tuple(
     re.compile(rf"{prefix}(?<!\w{prefix}){rest}", re.ASCII)
     for prefix, rest in (
-        *((prefix, r"[\w*.-]{6,}") for prefix in ("sk-", "rk-", "pk-", "xai-", "pplx-")),
+        *((prefix, r"[\w*.-]{6,}") for prefix in _PREFIXES),
         *((prefix, r"\w{10,}") for prefix in ("gsk_", "hf_", "ghp_", "gho_", "github_pat_")),
         ("AIza", r"[\w-]{20,}"),
         ("AKIA", r"[A-Z0-9]{12,}"),

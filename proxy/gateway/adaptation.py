@@ -20,6 +20,7 @@ from proxy.gateway.failover import AMBIGUOUS, Failure
 from proxy.gateway.large_bodies import run_large
 from proxy.gateway.optional_tools import drop_refused_tools
 from proxy.gateway.relay import CompleteResponse, StreamStart
+from proxy.plain_text import one_line
 from proxy.protocol import Fields
 from proxy.protocol.refusals import RENAMED, USAGE_FIELD, RefusedField, read_refusal
 from proxy.record import Reason, Target
@@ -232,7 +233,8 @@ def log_refusal(
 ) -> None:
     """Log that a tier has refused a request, once in a while for each model and status.
 
-    With the server's words, unless prompts are not to be stored: they may repeat them.
+    With the server's words, unless prompts are not to be stored: they may repeat them. Credentials
+    are removed.
     """
     target, model = call.record.target, call.record.model or ""
     assert target is not None  # a tier has refused
@@ -240,7 +242,8 @@ def log_refusal(
         return
     words = ""
     if start is not None and start.error and call.snapshot.config.storage.prompts == "full":
-        words = f": {read_refusal(start.error).message[:MAX_LOGGED_CHARS]}"
+        message = call.snapshot.redact(one_line(read_refusal(start.error).message))
+        words = f": {message[:MAX_LOGGED_CHARS]}"
     logger.warning(
         "%s upstream: %s refused a request (status %d, %s), which the other tier answers%s",
         target,

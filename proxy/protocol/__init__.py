@@ -19,7 +19,7 @@ from proxy.protocol import (
 )
 from proxy.protocol.answer_form import read_form
 from proxy.protocol.answer_parts import counted_tokens
-from proxy.protocol.bounds import LARGE_BODY_BYTES, is_heavy
+from proxy.protocol.bounds import LARGE_BODY_BYTES, MAX_MODEL_CHARS, is_heavy
 from proxy.protocol.chat import JSON_MEDIA_TYPE, EmbeddingRequest, view_answer, view_models
 from proxy.protocol.fields import (
     SESSION_FIELDS,
@@ -43,6 +43,7 @@ __all__ = [
     "JSON_MEDIA_TYPE",
     "LARGE_BODY_BYTES",
     "MAX_CONTEXT_TOKENS",
+    "MAX_MODEL_CHARS",
     "SESSION_FIELDS",
     "AnswerView",
     "EmbeddingRequest",

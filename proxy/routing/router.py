@@ -586,4 +586,4 @@ def read_share(text: str, *, name: str, param: str) -> float:
             f"Invalid value for '{param}': the {name} '{text}' is not a number from 0 to 1.",
             param=param,
         )
-    return share
+    return abs(share)  # -0.0 is 0, too

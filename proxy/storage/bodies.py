@@ -23,9 +23,11 @@ def shorten_body(body: bytes | None, redact: Callable[[str], str] | None) -> str
     if not body:
         return None
     text = _without_encoded(body).decode(errors="replace")
+    if redact is not None:  # before the cut: nothing finds a part of a credential
+        text = redact(text)
     if len(text) > MAX_BODY_CHARS:
         text = text[: MAX_BODY_CHARS - len(_CUT)] + _CUT
-    return text if redact is None else redact(text)
+    return text
 
 
 def _without_encoded(body: bytes) -> bytes:

@@ -49,7 +49,7 @@ _KEY_HASH: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 # Sort key and id of the last request of a page.
 CURSOR: Final = re.compile(
-    r"(-?\d{1,12}(?:\.\d{1,17})?(?:e[+-]?\d{1,3})?)~([a-z0-9_]{1,40})", re.ASCII
+    r"(-?\d{1,12}(?:\.\d{1,20})?(?:e[+-]?\d{1,3})?)~([a-z0-9_]{1,40})", re.ASCII
 )
 
 

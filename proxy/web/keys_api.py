@@ -29,6 +29,7 @@ from proxy.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from proxy.gateway import Gateway
 from proxy.protocol import read_request
 from proxy.record import DAY_SECONDS, key_hash
+from proxy.secret import KEY_PREFIX
 from proxy.storage import (
     KEY_ACTIONS,
     AuditLog,
@@ -49,7 +50,6 @@ from proxy.web.small_bodies import read_json_body
 
 T = TypeVar("T")
 
-KEY_PREFIX: Final = "hlr-"
 _KEY_BYTES: Final = 32  # of randomness
 _SHOWN_CHARS: Final = len(KEY_PREFIX) + 6
 _LISTED_CHANGES: Final = 50

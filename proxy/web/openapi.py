@@ -13,6 +13,7 @@ import msgspec
 
 from proxy import __version__
 from proxy.config import MAX_KEY_NAME_CHARS
+from proxy.protocol import MAX_MODEL_CHARS
 from proxy.protocol.model_list import MODEL_TYPES
 from proxy.record import Ending, Reason, SecondLookResult, Target
 from proxy.storage import SORTS
@@ -39,6 +40,7 @@ _ERRORS: Final = {
 _MODEL: Final = {
     "type": "string",
     "minLength": 1,
+    "maxLength": MAX_MODEL_CHARS,
     "description": "A model name, or auto, local or cloud.",
 }
 _STREAM: Final = {"type": ["boolean", "null"]}

@@ -18,7 +18,7 @@ from fakes import (
     response_answer,
     whole,
 )
-from live import CLOUD_MODEL, LOCAL_MODEL, StartProxy, envelope_of
+from live import CLOUD_MODEL, LOCAL_KEY, LOCAL_MODEL, StartProxy, envelope_of
 from proxy.protocol.refusals import RefusedField
 from proxy.record import Target
 
@@ -534,6 +534,21 @@ async def test_refusals_are_logged_once(
     assert len(lines) == 1
     assert "status 400" in lines[0]
     assert "--enable-auto-tool-choice" in lines[0]
+
+
+async def test_a_refusals_credentials_are_not_logged(
+    start: StartProxy,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cut = f"{'x ' * 125}{LOCAL_KEY}"  # over the end of what is logged
+    local.answer = whole(error_json(f"The key {LOCAL_KEY}\nis wrong. {cut}"), status=400)
+    cloud.answer = answered
+    proxy = await start()
+    await proxy.chat()
+    assert "The key [redacted] is wrong." in caplog.text
+    assert "local-" not in caplog.text
 
 
 async def test_a_refusals_words_are_not_logged_where_prompts_are_not_stored(

@@ -528,6 +528,25 @@ async def test_list_that_is_read_late_keeps_a_new_chat(
     await expect(conversations(page)).to_have_text(["One?"])
 
 
+async def test_messages_that_were_not_stored_are_stored_later(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    page = await show(proxy.origin)
+    local.answer = streamed("An answer.")
+    await ask(page, "One?")
+    await complete(page)
+    await page.evaluate(f"window.put = IDBObjectStore.prototype.put; {BLOCKED['full']}; 0")
+    await ask(page, "Two?")
+    await complete(page, 2)
+    await expect(page.locator("#storage-problem")).to_contain_text("no space left")
+    await page.evaluate("IDBObjectStore.prototype.put = window.put; 0")
+    await ask(page, "Three?")
+    await complete(page, 3)
+    await expect(page.locator("#storage-problem")).to_be_hidden()
+    await page.reload()
+    await expect(questions(page)).to_contain_text(["One?", "Two?", "Three?"])
+
+
 async def test_long_list_is_rendered_in_pages(proxy: LiveProxy, show: Show) -> None:
     page = await show(proxy.origin)
     await page.evaluate(FILL, 450)

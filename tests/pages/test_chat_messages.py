@@ -1,7 +1,9 @@
 """Messages of a chat in a real browser: versions, editing, deleting, failures, keys, scrolling."""
 
+import asyncio
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from browser import check_accessible, fits_its_width
 from fakes import EASY, End, FakeUpstream, Gate, error_json, refused_address, whole
@@ -10,6 +12,12 @@ from pages.chatting import act, answers, ask, choose, complete, conversations, q
 from pages.conftest import Show
 
 PHONE = {"width": 390, "height": 844}
+STORED_MESSAGES = """() => new Promise((resolve) => {
+  indexedDB.open('hybrid-llm-chat').onsuccess = ({ target: { result } }) => {
+    const request = result.transaction('messages').objectStore('messages').count()
+    request.onsuccess = () => resolve(request.result)
+  }
+})"""
 
 
 async def test_edited_question_is_a_version_beside_the_first(
@@ -128,6 +136,33 @@ async def test_undo_keeps_what_was_asked_since(
     await expect(answers(page)).to_contain_text([f"About {n}." for n in (
         "One", "Two", "Three", "Four"
     )])  # fmt: skip
+
+
+async def test_deleted_answer_stays_away_when_its_cost_arrives(
+    proxy: LiveProxy, show: Show, local: FakeUpstream
+) -> None:
+    page = await show(proxy.origin)
+    costs = asyncio.Event()
+
+    async def delay(route: Route) -> None:
+        await costs.wait()
+        await route.continue_()
+
+    await page.route("**/api/requests/*", delay)
+    local.answer = streamed("About One.")
+    await ask(page, "One?")
+    await complete(page)
+    await questions(page).get_by_role("button", name="Delete the question").click()
+    await expect(answers(page)).to_have_count(0)
+    async with page.expect_response("**/api/requests/*"):
+        costs.set()
+    local.answer = streamed("About Two.")
+    await ask(page, "Two?")
+    await complete(page)
+    await page.reload()
+    await expect(answers(page)).to_contain_text(["About Two."])
+    await expect(page.get_by_label("Version")).to_have_count(0)
+    assert await page.evaluate(STORED_MESSAGES) == 2
 
 
 async def test_stopped_answer_is_continued(

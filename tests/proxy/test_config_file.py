@@ -65,7 +65,7 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(("section", "old", "new"), EDITS.values(), ids=EDITS)
 def test_only_the_threshold_changes(
     tmp_path: Path, section: str, old: str, new: str, newline: str
@@ -128,6 +128,8 @@ REFUSED = {
         "routing:\n  threshold: &t 0.5\n  explore_rate: *t\n",
         "share the value of routing.threshold by an anchor",
     ),
+    "an explicit key": ("? routing\n: sticky: off\n", "cannot be set to 0.62: .*not valid YAML"),
+    "the end of a document": ("...\n", "cannot be set to 0.62: .*not valid YAML"),
     "open block": ("pricing: |\n  x", "without changing other settings|not valid"),
 }
 
@@ -147,7 +149,7 @@ def test_invalid_value_or_file_is_refused_by_the_loader(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(UPSTREAMS)
     running = load_config(path, environ={})
-    with pytest.raises(ConfigError, match=r"routing.threshold"):
+    with pytest.raises(NotEditable, match=r"cannot be set to 1.5: .*routing.threshold"):
         plan_edit(path, "1.5", running=running)
     path.write_text(UPSTREAMS + "routing: {treshold: 1}")
     with pytest.raises(ConfigError, match="treshold"):
@@ -215,7 +217,8 @@ def test_setting_is_read_as_it_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0.0"), (1, "1.0"), (0.6, "0.6"), (0.539, "0.539"), (1 / 3, "0.3333")]
+    ("value", "text"),
+    [(0, "0.0"), (1, "1.0"), (0.6, "0.6"), (0.539, "0.539"), (1 / 3, "0.3333"), (-0.0, "0.0")],
 )
 def test_thresholds_are_written_with_four_digits(value: float, text: str) -> None:
     assert format_threshold(value) == text

@@ -108,6 +108,10 @@ def test_a_body_is_stored_short_and_without_credentials() -> None:
     assert "base64]" in (shorten_body(escaped.encode(), None) or "")
     assert len(shorten_body(b"word " * 99_999, None) or "") == MAX_BODY_CHARS
     redact = Redactor(["a-key-of-ours"])
+    cut = shorten_body(b"word " * 13_105 + b"a-key-of-ours, and more", redact)
+    assert cut is not None
+    assert len(cut) == MAX_BODY_CHARS
+    assert "a-k" not in cut
     assert shorten_body(b"\xff a-key-of-ours", redact) == "\N{REPLACEMENT CHARACTER} [redacted]"
 
 
@@ -121,6 +125,7 @@ def test_shortening_takes_linear_time(text: str) -> None:
     ("text", "expected"),
     [
         ("Incorrect API key provided: sk-abcd****wxyz.", "Incorrect API key provided: [redacted]"),
+        ("the key hlr-0Snfwyf_9VUC-M6ak of a user", "the key [redacted] of a user"),
         ("authorization: Bearer abc.def-123", "authorization: Bearer [redacted]"),
         ('{"api_key": "hidden"}', '{"api_key": "[redacted]"}'),
         ('{\\"x-api-key\\": \\"hidden\\"}', '{\\"x-api-key\\": \\"[redacted]\\"}'),

@@ -130,7 +130,7 @@ async def test_list_is_sorted_over_all_pages(
     tmp_path: Path, start: StartProxy, sort: str, order: str
 ) -> None:
     column = {"cost": "cost_usd", "duration": "duration_ms", "score": "score"}
-    values = [None, 0.5, 0.25, 0.25, 1e-07, 7.0, None, 3.0]
+    values = [None, 0.5, 0.25, 0.25, 0.00012345678901234567, 1e-07, 7.0, None, 3.0]
     rows = [
         made(n, cost_usd=value, score=value, duration_ms=value or 0.0,
              input_tokens=None if value is None else int(value * 100), output_tokens=1)

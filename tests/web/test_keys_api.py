@@ -12,7 +12,8 @@ import pytest
 from fakes import EASY
 from live import LiveProxy, Samples, StartProxy, envelope_of
 from proxy.record import key_hash
-from proxy.web.keys_api import KEY_PREFIX, MAX_KEY_BODY_BYTES
+from proxy.secret import KEY_PREFIX
+from proxy.web.keys_api import MAX_KEY_BODY_BYTES
 from served import until
 
 BOSS = {"authorization": "Bearer sk-boss"}

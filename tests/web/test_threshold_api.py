@@ -289,6 +289,13 @@ async def test_invalid_threshold_is_named(proxy: LiveProxy, value: str) -> None:
     assert envelope_of(answer)["param"] == "threshold"
 
 
+async def test_zero_may_have_a_sign(proxy: LiveProxy) -> None:
+    """-0.0 is a number from 0 to 1 by the OpenAPI document. It is written without its sign."""
+    previewed = await get(proxy, "/api/threshold/preview", threshold="-0.0")
+    assert str(previewed["threshold"]) == "0.0"
+    assert (await plan(proxy, -0.0))["new"] == "0.0"
+
+
 # --- rules and the second look ---
 
 

@@ -17,6 +17,7 @@ export class Talk {
   #isStored
   #isGone = false
   #isSavingPartial = false
+  #unsaved = [] // messages to write next, also those of a write that failed
   #own = new Map() // message: how many reasons make the state of this page the newest
   #seen = new Map() // message ID: when another tab last said that it receives it
 
@@ -116,19 +117,34 @@ export class Talk {
   save(messages = [], removed = []) {
     this.conversation.leaf = this.tree.leaf
     for (const message of messages) this.hold(message)
+    this.#unsaved.push(...messages)
     this.#enqueue(async () => {
-      if (this.#isStored) {
-        // The title is written where it is changed: by the list, perhaps of another tab.
-        const { leaf, updatedAt, settings } = this.conversation
-        await this.#store.save(this.id, { leaf, updatedAt, settings }, messages.map(clean), removed)
-      } else if (!this.isEmpty) {
-        await this.#store.create({ ...this.conversation }, this.tree.all().map(clean))
-        this.#isStored = true
+      const unsaved = this.#unsaved.splice(0)
+      try {
+        await this.#write(unsaved, removed)
+      } catch (error) {
+        this.#unsaved.unshift(...unsaved)
+        throw error
       }
+      for (const message of unsaved) this.release(message)
     })
-    this.#saving.then(() => {
-      for (const message of messages) this.release(message)
-    })
+  }
+
+  async #write(unsaved, removed) {
+    if (this.#isStored) {
+      // The title is written where it is changed: by the list, perhaps of another tab.
+      const { leaf, updatedAt, settings } = this.conversation
+      await this.#store.save(this.id, { leaf, updatedAt, settings }, this.#select(unsaved), removed)
+    } else if (!this.isEmpty) {
+      await this.#store.create({ ...this.conversation }, this.tree.all().map(clean))
+      this.#isStored = true
+    }
+  }
+
+  /** What is stored of these messages. One that was deleted since must not come back. */
+  #select(messages) {
+    const present = [...new Set(messages)].filter((item) => this.tree.get(item.id) === item)
+    return present.map(clean)
   }
 
   /** Store an answer that arrives, unless the last such write is not done yet. */
@@ -145,7 +161,7 @@ export class Talk {
   saveNow() {
     if (this.isEmpty || this.#isGone || !this.#own.size) return
     const conversation = this.#isStored ? null : { ...this.conversation, leaf: this.tree.leaf }
-    this.#store.saveNow(conversation, [...this.#own.keys()].map(clean))
+    this.#store.saveNow(conversation, this.#select(this.#own.keys()))
   }
 
   /** The conversation was deleted, here or in another tab: nothing of it is stored any more. */
