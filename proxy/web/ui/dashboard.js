@@ -147,7 +147,7 @@ function draw(name) {
 // --- refresh ---
 
 const requests = openRequests()
-const threshold = openThreshold(() => view.periodQuery())
+const threshold = openThreshold(() => view.periodQuery(), refresh)
 openTimeRange()
 openFilters()
 
