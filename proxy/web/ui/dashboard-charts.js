@@ -67,7 +67,10 @@ function drawCost({ stats }, colours) {
         hovertemplate: '$%{y:.4f} saved<extra></extra>',
       }),
     ],
-    layout: { barmode: 'relative', yaxis: { rangemode: 'tozero', tickprefix: '$' } },
+    layout: {
+      barmode: 'relative',
+      yaxis: { rangemode: 'tozero', tickprefix: '$', exponentformat: 'none' },
+    },
   }
 }
 
