@@ -265,7 +265,7 @@ async def test_every_page_of_the_demo_says_so_until_it_is_dismissed(
     proxy = await start(KEYS if path == "/login" else None, is_demo=True)
     page = await show(proxy.origin, path, viewport=PHONE)
     banner = page.get_by_role("complementary", name="Demo")
-    await expect(banner).to_contain_text("small stand-in models answer")
+    await expect(banner).to_contain_text("small stand-in model answers")
     assert await fits_its_width(page)
     await check_accessible(page)
     await banner.get_by_role("button", name="Dismiss").click()
