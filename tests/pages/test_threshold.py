@@ -66,7 +66,7 @@ async def test_slider_previews_the_requests_that_move(
     await expect(slider).to_have_attribute("aria-valuetext", "0.53")
     await expect(moving).to_have_text(
         "Of the newest 100 requests decided by score: 3 requests would move to the cloud, 0 to the "
-        "local tier. Cost +$0.3. None of them is judged yet."
+        "local tier. Cost +$0.30. None of them is judged yet."
     )
     await page.get_by_text("Requests that would move").click()
     rows = page.locator("#moved-list tbody tr")
