@@ -103,7 +103,7 @@ def digest(content: bytes) -> str:
 def why_not_writable(path: Path | None) -> str | None:
     """Why the configuration cannot be changed here; None if it can, as far as is known."""
     if path is None:
-        return "The proxy was started without a configuration file."
+        return "The demo cannot change its threshold, nor can a proxy without a configuration file."
     if is_bundled_copy(path):
         return (
             f"{path.name} is part of the installed package. `hybrid-llm init` writes a "

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "dimensions",
     type=click.Choice([*DIMENSIONS, BY_KEY]),
     multiple=True,
-    help="Show only this table. Repeatable.",
+    help="Break the requests down by this only. Repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def stats(

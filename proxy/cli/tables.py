@@ -123,7 +123,12 @@ def stats_tables(
     total, groups = _grouped(requests, dimensions, since, names)
     if not total.requests:
         return "No requests are recorded" + (f" since {_when(since)}." if since else " yet.")
-    tables = [_sums_table(name, groups[name], total) for name in dimensions]
+    tables: list[RenderableType] = [
+        _sums_table(name, groups[name], total)
+        if groups[name]
+        else f"by {name}: no request has a {name}"
+        for name in dimensions
+    ]
     tables.append(_latencies(requests.quantiles(since)))
     tables.append(_quality_table(plain_estimates(quality.quality(since))))
     if (choices := _choices(quality, since))["all"]["comparisons"]:

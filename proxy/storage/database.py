@@ -72,7 +72,8 @@ def open_database(
     if read_only:
         if not path.is_file():
             raise StoreUnavailable(
-                f"storage.url: {path} does not exist: the proxy has recorded nothing"
+                f"storage.url: {path} does not exist: the proxy has recorded nothing "
+                "with this configuration (for another one: --config FILE)"
             )
         return peewee.SqliteDatabase(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     return _WaitingSqlite(

@@ -53,7 +53,8 @@ class Maintenance:
         """Open the database behind `storage.url`. Raises StoreUnavailable without one."""
         if not is_postgresql(config) and not path_of(config).is_file():
             raise StoreUnavailable(
-                f"storage.url: {path_of(config)} does not exist: the proxy has recorded nothing"
+                f"storage.url: {path_of(config)} does not exist: the proxy has recorded nothing "
+                "with this configuration (for another one: --config FILE)"
             )
         database = open_database(config)
         try:

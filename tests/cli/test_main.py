@@ -687,6 +687,11 @@ def test_stats_by_key_name_the_keys(db_config: Path, url: str) -> None:
     assert "with the API key 'nightly'" in run("explain", row["id"], "--config", db_config).output
 
 
+def test_stats_by_key_without_keys(db_config: Path, records: list[CallRecord]) -> None:
+    text = run("stats", "--by", "key", "--config", db_config).output
+    assert "by key: no request has a key" in text
+
+
 def test_stats_of_an_empty_database(db_config: Path, url: str) -> None:
     fill(url, [])
     result = run("stats", "--config", db_config)

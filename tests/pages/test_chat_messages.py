@@ -210,6 +210,17 @@ async def test_failure_says_why_the_other_tier_was_not_tried(
     assert boxes == 0
 
 
+async def test_code_that_repeats_the_status_is_shown_once(
+    proxy: LiveProxy, show: Show, cloud: FakeUpstream
+) -> None:
+    # As llama.cpp writes it.
+    cloud.answer = whole(b'{"error": {"code": 500, "message": "Broken.", "type": "x"}}', status=500)
+    page = await show(proxy.origin, expected=("500",))
+    await choose(page, "Cloud")
+    await ask(page)
+    await expect(page.get_by_role("alert").locator("p").last).to_have_text("HTTP 500")
+
+
 async def test_failure_says_that_both_tiers_were_tried(
     start: StartProxy, show: Show, cloud: FakeUpstream
 ) -> None:

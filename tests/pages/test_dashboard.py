@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from browser import PATIENCE_MS, check_accessible, fits_its_width
-from fakes import EASY, HARD, FakeUpstream
+from fakes import EASY, HARD, FakeUpstream, refused_address
 from judging import SHIPPED
 from live import LiveProxy, StartProxy
 from pages.conftest import Show
@@ -96,6 +96,24 @@ async def test_figures_match_the_stored_requests(
         await expect(page.locator(f"{name} .main-svg").first).to_be_visible(timeout=PATIENCE_MS)
     await expect(page.locator("#latency")).to_contain_text("Time to first tokencloud")
     await expect(page.locator("#reasons")).to_contain_text("score100100.0%")
+
+
+async def test_tier_that_is_down_says_why(start: StartProxy, show: Show) -> None:
+    with refused_address() as nowhere:
+        proxy = await start(local=nowhere)
+        await proxy.row_of(await proxy.chat(model="cloud"))
+        page = await show(proxy.origin, "/dashboard")
+        await expect(figure(page, "Local tier")).to_contain_text("down")
+        await expect(figure(page, "Local tier")).to_contain_text("it cannot be reached")
+
+
+async def test_axis_of_small_costs_is_in_dollars(
+    tmp_path: Path, start: StartProxy, show: Show
+) -> None:
+    costs = {"target": Target.CLOUD, "cost_usd": 2e-5, "cloud_cost_usd": 2e-5, "saved_usd": 0.0}
+    fill_up(tmp_path, 10, **costs)
+    page = await show((await start()).origin, "/dashboard")
+    await expect(page.locator("#money .ytick").last).to_have_text("$0.0002")
 
 
 async def test_self_calibration_shows_its_last_step_and_the_way_back(

@@ -175,7 +175,7 @@ async def test_a_holder_sees_the_own_use_and_why_not_the_dashboard(
     await page.wait_for_url("**/usage?from=dashboard")
     await page.get_by_text("The dashboard shows the requests of all keys").wait_for()
     figures = page.get_by_label("Key figures")
-    await expect(figures).to_contain_text("$0.5")
+    await expect(figures).to_contain_text("$0.50")
     await expect(figures).to_contain_text("of 2 answered requests")
     await expect(page.get_by_role("region", name="Limits")).to_contain_text("90")
     requests = page.get_by_role("region", name="Last requests").last

@@ -238,6 +238,26 @@ async def test_unknown_tier_is_a_ring(proxy: LiveProxy, show: Show) -> None:
     await expect(dot).to_have_css("background-color", "rgba(0, 0, 0, 0)")
 
 
+async def test_head_of_a_phone_is_one_line_and_a_menu_that_shows_its_page(
+    proxy: LiveProxy, show: Show
+) -> None:
+    page = await show(proxy.origin, "/experiments", viewport=PHONE)
+    parts = (page.locator(".brand"), page.locator("#tiers"), page.locator("#theme"))
+    await expect(parts[1]).to_contain_text("Local not ready")
+    tops, heights = [], []
+    for part in parts:
+        box = await part.bounding_box()
+        assert box is not None
+        tops.append(box["y"])
+        heights.append(box["height"])
+    assert max(tops) - min(tops) < max(heights)
+    link = page.locator("nav [aria-current]")
+    box = await link.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
 @pytest.mark.parametrize("path", [*PATHS, "/login"])
 async def test_every_page_of_the_demo_says_so_until_it_is_dismissed(
     start: StartProxy, show: Show, path: str
@@ -245,7 +265,7 @@ async def test_every_page_of_the_demo_says_so_until_it_is_dismissed(
     proxy = await start(KEYS if path == "/login" else None, is_demo=True)
     page = await show(proxy.origin, path, viewport=PHONE)
     banner = page.get_by_role("complementary", name="Demo")
-    await expect(banner).to_contain_text("small stand-in models answer")
+    await expect(banner).to_contain_text("small stand-in model answers")
     assert await fits_its_width(page)
     await check_accessible(page)
     await banner.get_by_role("button", name="Dismiss").click()

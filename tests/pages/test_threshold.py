@@ -66,7 +66,7 @@ async def test_slider_previews_the_requests_that_move(
     await expect(slider).to_have_attribute("aria-valuetext", "0.53")
     await expect(moving).to_have_text(
         "Of the newest 100 requests decided by score: 3 requests would move to the cloud, 0 to the "
-        "local tier. Cost +$0.3. None of them is judged yet."
+        "local tier. Cost +$0.30. None of them is judged yet."
     )
     await page.get_by_text("Requests that would move").click()
     rows = page.locator("#moved-list tbody tr")
@@ -100,6 +100,7 @@ async def test_threshold_is_applied_after_a_look_at_the_difference_and_undone(
 ) -> None:
     proxy, page = await open_card(start, show, tmp_path)
     original = proxy.config_file.read_bytes()
+    await page.get_by_role("button", name="Pause").click()
     await page.locator("#whatif").fill("5")
     await page.get_by_role("button", name="Apply…").click()
     dialog = page.get_by_role("dialog")
@@ -120,8 +121,16 @@ async def test_threshold_is_applied_after_a_look_at_the_difference_and_undone(
     )
     assert (await proxy.chat(text=HARD)).headers["x-router-target"] == "local"
     await expect(page.locator("#whatif")).to_have_value("5")
+    # The line and the colours of the scores follow the change, not the next refresh.
+    await expect(page.locator("#scores")).to_contain_text("threshold 0.05")
+    label = page.locator("#scores .annotation")
+    assert await label.evaluate(
+        "label => label.getBoundingClientRect().left >= "
+        "label.closest('svg').getBoundingClientRect().left"
+    )
     await page.get_by_role("button", name="Undo: back to 0.5").click()
     await expect(page.get_by_text("The threshold is 0.5 again.")).to_be_visible()
+    await expect(page.locator("#scores")).to_contain_text("threshold 0.50")
     assert proxy.config_file.read_bytes() == original
     await expect(page.get_by_role("button", name="Restore 0.05")).to_be_visible()
 

@@ -208,7 +208,7 @@ def test_read_only_file_or_no_file_is_named(tmp_path: Path) -> None:
         plan_edit(edit.path, "0.7", running=load_config(edit.path, environ={}))
     missing = tmp_path / "missing.yaml"
     assert "No such file" in (why_not_writable(missing) or "")
-    assert why_not_writable(None) == "The proxy was started without a configuration file."
+    assert "without a configuration file" in (why_not_writable(None) or "")
 
 
 def test_setting_is_read_as_it_is_written(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ function showNote(note) {
   const { error, tiers } = note
   const codes = [
     error.status && `HTTP ${error.status}`,
-    error.code,
+    String(error.code) !== String(error.status) && error.code,
     error.param && `field ${error.param}`,
   ]
   return h(

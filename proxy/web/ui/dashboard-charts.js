@@ -67,7 +67,10 @@ function drawCost({ stats }, colours) {
         hovertemplate: '$%{y:.4f} saved<extra></extra>',
       }),
     ],
-    layout: { barmode: 'relative', yaxis: { rangemode: 'tozero', tickprefix: '$' } },
+    layout: {
+      barmode: 'relative',
+      yaxis: { rangemode: 'tozero', tickprefix: '$', exponentformat: 'none' },
+    },
   }
 }
 
@@ -119,6 +122,7 @@ function drawScores({ stats: { scores, merits, threshold } }, colours) {
     data,
     layout: {
       hovermode: 'closest',
+      legend: { orientation: 'h', x: 0, y: 1.14, yanchor: 'bottom' }, // above the threshold's label
       xaxis: {
         range: [0, 1],
         title: {
@@ -140,6 +144,7 @@ function drawScores({ stats: { scores, merits, threshold } }, colours) {
       annotations: [
         {
           x: threshold,
+          xanchor: threshold < 0.15 ? 'left' : threshold > 0.85 ? 'right' : 'center',
           y: 1.06,
           yref: 'paper',
           text: `threshold ${formatScore(threshold)}`,

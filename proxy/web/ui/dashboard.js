@@ -114,8 +114,9 @@ function showFigures({ total, before, latency, tiers }) {
       false: ['down', 'bad'],
       null: ['not checked yet', ''],
     }[isUp]
-    if (isUp && problem) figures[`${tier}Tier`].show('not ready', problem, 'bad')
-    else figures[`${tier}Tier`].show(text, `${model} · ${busy}`, tone)
+    const figure = figures[`${tier}Tier`]
+    if (problem) figure.show(isUp ? 'not ready' : text, problem, 'bad')
+    else figure.show(text, `${model} · ${busy}`, tone)
   }
 }
 
@@ -147,7 +148,7 @@ function draw(name) {
 // --- refresh ---
 
 const requests = openRequests()
-const threshold = openThreshold(() => view.periodQuery())
+const threshold = openThreshold(() => view.periodQuery(), refresh)
 openTimeRange()
 openFilters()
 

@@ -22,7 +22,12 @@ export function dollars(value) {
   if (missing(value)) return NONE
   const size = Math.abs(value)
   if (size === 0 || size >= 1) return usd(value)
-  return `${value < 0 ? '−' : ''}$${size.toLocaleString('en', { maximumSignificantDigits: 3, maximumFractionDigits: 9 })}`
+  const text = size.toLocaleString('en', {
+    maximumSignificantDigits: 3,
+    maximumFractionDigits: 9,
+  })
+  const [whole, decimals = ''] = text.split('.')
+  return `${value < 0 ? '−' : ''}$${whole}.${decimals.padEnd(2, '0')}`
 }
 
 export function ms(value) {

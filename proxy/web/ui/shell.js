@@ -61,6 +61,9 @@ async function refresh() {
   }
 }
 
+// On a phone the menu scrolls: show the link of this page.
+$('.top nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+
 if (isLogin) $('#tiers').hidden = true
 else {
   setInterval(refresh, REFRESH_MS)

@@ -16,9 +16,10 @@ const TYPING_MS = 200 // delay of the preview after the last step of the slider
  * Connect the card of the page.
  *
  * @param getPeriod returns the query of the time range
+ * @param onChange is called after the setting was changed; it refreshes the page, and with it this card
  * @returns refresh: reads the curve and the setting again; draw: starts the chart
  */
-export function openThreshold(getPeriod) {
+export function openThreshold(getPeriod, onChange) {
   const slider = $('#whatif')
   let pareto = null
   let state = null // of /api/threshold
@@ -34,7 +35,7 @@ export function openThreshold(getPeriod) {
     (changed) => {
       isMoved = false
       showSetting(changed)
-      refresh().catch(() => {}) // the next refresh of the page shows what is wrong
+      onChange()
     },
   )
   openRulesPreview()

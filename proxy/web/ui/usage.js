@@ -132,7 +132,7 @@ const NAMES = { local: 'local', cloud: 'cloud', none: 'not answered' }
 
 function showChart(usage) {
   const points = listPoints(usage).map((point) => describePoint(point, usage.step))
-  const most = Math.max(...points.map(({ requests }) => requests), 1)
+  const most = Math.max(...points.map(({ requests }) => requests))
   const columns = points.map(({ day, parts, requests, cost }) =>
     h(
       'div',
@@ -151,7 +151,7 @@ function showChart(usage) {
       'p',
       { class: 'row spread dim small num', 'aria-hidden': 'true' },
       h('span', {}, points[0].day),
-      h('span', {}, `most: ${count(most)}`),
+      h('span', {}, most ? `most: ${count(most)}` : 'no requests'),
       h('span', {}, points.at(-1).day),
     ),
     h(
@@ -234,7 +234,8 @@ function showRequests({ requests }) {
 }
 
 function createRow(row) {
-  const isProblem = !['ok', 'client_gone'].includes(row.ending)
+  const isFailed = ['upstream_error', 'timeout', 'internal_error'].includes(row.ending)
+  const tone = isFailed ? 'danger' : row.ending === 'rejected' ? 'warn' : ''
   return h(
     'tr',
     {},
@@ -243,11 +244,7 @@ function createRow(row) {
     h('td', { class: 'gist' }, row.prompt ?? h('span', { class: 'dim' }, 'no text stored')),
     h('td', { class: 'num' }, ms(row.duration_ms)),
     h('td', { class: 'num' }, usd(row.cost_usd)),
-    h(
-      'td',
-      {},
-      h('span', { class: `badge ${isProblem ? 'danger' : ''}` }, row.error_code ?? row.ending),
-    ),
+    h('td', {}, h('span', { class: `badge ${tone}` }, row.error_code ?? row.ending)),
   )
 }
 
