@@ -8,11 +8,11 @@ Needs: apt-get install chromium
 """
 
 import contextlib
-import re
 import subprocess
 import tempfile
-import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final
 
 from axe_playwright_python.base import AXE_SCRIPT
@@ -51,7 +51,7 @@ class SharedBrowser:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._endpoint = ""
 
     @contextlib.asynccontextmanager
@@ -65,22 +65,21 @@ class SharedBrowser:
                 await context.close()
 
     def _start(self) -> None:
+        port = Path(self._folder.name, "DevToolsActivePort")  # written once it listens
+        port.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [
                 find_chromium(), "--headless", "--remote-debugging-port=0",
                 f"--user-data-dir={self._folder.name}", *FLAGS,
             ],
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if found := re.search(r"DevTools listening on (ws://\S+)", line):
-                self._endpoint = found[1]
-                # Else the browser would wait once the pipe is full.
-                threading.Thread(target=self._process.stderr.read, daemon=True).start()
-                return
-        raise RuntimeError("Chromium ended before it listened.")
+        end = time.monotonic() + PATIENCE_MS / 1_000
+        while not port.exists() or port.read_text().count("\n") < 1:
+            assert time.monotonic() < end, "Chromium does not listen."
+            time.sleep(0.02)
+        number, path = port.read_text().splitlines()
+        self._endpoint = f"ws://127.0.0.1:{number}{path}"
 
     def stop(self) -> None:
         if self._process is not None:
