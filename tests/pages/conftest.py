@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-    from browser import OpenPage, SharedBrowser
+    from browser import OpenPage
 
 
 class Show(Protocol):
@@ -27,19 +27,12 @@ class Show(Protocol):
     ) -> Awaitable[Page]: ...
 
 
-@pytest.fixture(scope="session")
-def shared_browser() -> Iterator[SharedBrowser]:
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
     import browser as browsers
 
-    shared = browsers.SharedBrowser()
-    yield shared
-    shared.stop()
-
-
-@pytest.fixture
-async def browser(shared_browser: SharedBrowser) -> AsyncIterator[Browser]:
-    async with shared_browser.connect() as connected:
-        yield connected
+    async with browsers.open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -328,8 +328,8 @@ async def test_first_request_card_turns_into_the_dashboard(
     await expect(listed(page)).to_have_count(1)
     # A chart that was hidden fills its card.
     chart = page.locator("#traffic")
-    width = await chart.evaluate("element => element.clientWidth")
-    await expect(chart.locator(".main-svg").first).to_have_attribute("width", str(width))
+    width = await chart.evaluate("element => parseFloat(getComputedStyle(element).width)")
+    await expect(chart.locator(".main-svg").first).to_have_attribute("width", f"{width:g}")
 
 
 async def sign_in(page: Page, key: str) -> None:

@@ -8,11 +8,7 @@ Needs: apt-get install chromium
 """
 
 import contextlib
-import subprocess
-import tempfile
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 from axe_playwright_python.base import AXE_SCRIPT
@@ -44,48 +40,6 @@ async def open_browser() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
-
-
-class SharedBrowser:
-    """A running Chromium to which each test connects: starting one costs more than most tests."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._endpoint = ""
-
-    @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Browser]:
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.connect_over_cdp(self._endpoint)
-            yield browser
-            for context in browser.contexts[1:]:  # the first is the browser's own
-                await context.close()
-
-    def _start(self) -> None:
-        port = Path(self._folder.name, "DevToolsActivePort")  # written once it listens
-        port.unlink(missing_ok=True)
-        self._process = subprocess.Popen(
-            [
-                find_chromium(), "--headless", "--remote-debugging-port=0",
-                f"--user-data-dir={self._folder.name}", *FLAGS,
-            ],
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        end = time.monotonic() + PATIENCE_MS / 1_000
-        while not port.exists() or port.read_text().count("\n") < 1:
-            assert time.monotonic() < end, "Chromium does not listen."
-            time.sleep(0.02)
-        number, path = port.read_text().splitlines()
-        self._endpoint = f"ws://127.0.0.1:{number}{path}"
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-        self._folder.cleanup()
 
 
 class OpenPage:

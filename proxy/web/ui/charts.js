@@ -119,8 +119,9 @@ document.addEventListener('themechange', drawAll)
 const sizes = new ResizeObserver(async (entries) => {
   const { Plots } = await load()
   for (const { target } of entries) {
-    const width = target.clientWidth
-    if (width && charts.has(target) && width !== target._fullLayout?.width) Plots.resize(target)
+    const width = target.clientWidth // rounded
+    const drawn = target._fullLayout?.width ?? 0
+    if (width && charts.has(target) && Math.abs(width - drawn) >= 1) Plots.resize(target)
   }
 })
 
