@@ -12,10 +12,12 @@ import gzip
 import hashlib
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote
 
@@ -43,6 +45,7 @@ _POLICY: Final = (
 )
 # Only the sanitizer may create HTML, except on pages with charts, which render no model text.
 _TRUSTED: Final = "; require-trusted-types-for 'script'; trusted-types dompurify"
+_IMPORT: Final = re.compile(r"""^(?:import|export)\s[^'"()=;]*['"](\.\.?/[^'"]+)['"]""", re.M)
 _GUARDS: Final = {
     "x-content-type-options": "nosniff",
     # With "no-referrer" a form would be sent with the origin "null".
@@ -146,6 +149,30 @@ def read_charts() -> File:
     return read_file((UI / CHARTS).read_bytes(), _TYPES[".js"])
 
 
+@cache
+def find_modules(entry: str) -> tuple[str, ...]:
+    """A module and all that it imports statically, by their names below /ui/."""
+    found = [entry]
+    for name in found:  # it grows
+        text = (UI / name).read_text(encoding="utf-8")
+        imported = (normpath(join(dirname(name), path)) for path in _IMPORT.findall(text))
+        found += dict.fromkeys(path for path in imported if path not in found)
+    return tuple(found)
+
+
+def _load_scripts(page: Page) -> str:
+    """The tags that load the module of a page.
+
+    A browser learns of an import when it has read the module with it. Told of all of them at once,
+    it waits for one round of requests, not for one per level.
+    """
+    entry = f"{page.name}.js"
+    if not (UI / entry).exists():
+        return ""
+    preloads = [f'<link rel="modulepreload" href="/ui/{name}">' for name in find_modules(entry)]
+    return "\n".join([*preloads, f'<script type="module" src="/ui/{entry}"></script>'])
+
+
 def render(
     page: Page,
     menu: Sequence[Page],
@@ -173,6 +200,7 @@ def render(
         "styles": "\n".join(
             f'<link rel="stylesheet" href="/ui/{name}.css">' for name in page.styles
         ),
+        "scripts": _load_scripts(page),
         "content": (UI / f"{page.name}.html").read_text(encoding="utf-8"),
     }
     for name, text in parts.items():

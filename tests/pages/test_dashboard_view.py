@@ -349,10 +349,7 @@ async def test_command_of_the_card_has_a_key_where_one_is_needed(
 async def test_empty_range_offers_the_one_with_requests(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:
-    fill(
-        f"sqlite:///{tmp_path}/router.db",
-        [record(n, created_at=time.time() - 3 * 86_400) for n in range(4)],
-    )
+    fill_up(tmp_path, 4, created_at=time.time() - 3 * 86_400)
     proxy = await start()
     page = await show(proxy.origin, "/dashboard")
     card = page.locator("#nothing")
@@ -367,10 +364,7 @@ async def test_empty_range_offers_the_one_with_requests(
 async def test_late_look_for_requests_does_not_hide_the_figures(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:
-    fill(
-        f"sqlite:///{tmp_path}/router.db",
-        [record(n, created_at=time.time() - 3 * 86_400) for n in range(4)],
-    )
+    fill_up(tmp_path, 4, created_at=time.time() - 3 * 86_400)
     proxy = await start()
     page = await show(proxy.origin, "/login")
     asked, shown = asyncio.Event(), asyncio.Event()

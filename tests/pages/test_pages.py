@@ -287,3 +287,15 @@ async def session(proxy: LiveProxy, key: str) -> str:
     assert answer.status_code == 303
     proxy.client.cookies.clear()
     return answer.headers["set-cookie"].partition(";")[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_module_is_named_in_the_page(proxy: LiveProxy, show: Show, path: str) -> None:
+    """Or the browser learns of it only when it has read the module that imports it."""
+    named = set(re.findall(r'(?:href|src)="(/ui/[^"]+\.js)"', (await proxy.client.get(path)).text))
+    page = await show(proxy.origin, path)
+    await page.wait_for_load_state("networkidle")
+    loaded: list[str] = await page.evaluate(
+        "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)"
+    )
+    assert {name for name in loaded if name.endswith(".js")} == named

@@ -457,7 +457,7 @@ $('#stop').addEventListener('click', () => running?.abort())
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') running?.abort()
 })
-// Until now the browser would have sent the form and loaded the page anew.
+// Without a listener for `submit`, a click reloads the page and loses the prompt.
 $('#compare').disabled = false
 addEventListener('pagehide', save)
 replace(

@@ -55,8 +55,8 @@ async function drain(reader) {
   }
 }
 
-// A page that is being closed ends its requests. Their errors wait until it is shown again: nobody
-// should store them over what was stored on closing.
+// Closing a page aborts its requests. The errors are held back until the page is shown again, so that
+// they do not replace the state that was stored when it closed.
 let shown = Promise.resolve()
 addEventListener('pagehide', () => {
   shown = new Promise((resolve) => addEventListener('pageshow', resolve, { once: true }))

@@ -117,7 +117,7 @@ export function createComposer({ send, editLast }) {
   globalThis.visualViewport?.addEventListener('resize', fit)
 
   replace($('#send'), icon('send'))
-  $('#send').disabled = false // before, the browser would send the form and load the page anew
+  $('#send').disabled = false // without a listener for `submit`, a click reloads the page
   replace($('#stop'), icon('stop'))
   replace($('#attach'), icon('attach'))
   replace($('#open-settings'), icon('settings'))
