@@ -111,7 +111,9 @@ async def test_axis_of_small_costs_is_in_dollars(
     tmp_path: Path, start: StartProxy, show: Show
 ) -> None:
     costs = {"target": Target.CLOUD, "cost_usd": 2e-5, "cloud_cost_usd": 2e-5, "saved_usd": 0.0}
-    fill_up(tmp_path, 10, **costs)
+    # One time for all rows: the chart adds up each interval, and rows one after the other may
+    # fall into two.
+    fill_up(tmp_path, 10, created_at=time.time(), **costs)
     page = await show((await start()).origin, "/dashboard")
     await expect(page.locator("#money .ytick").last).to_have_text("$0.0002")
 
