@@ -1,6 +1,5 @@
 """The address to listen on: whether it is free, and how a browser on this machine names it."""
 
-import contextlib
 import errno
 import os
 import socket
@@ -12,25 +11,39 @@ class CannotListen(Exception):
     """The address cannot be used; the message says why and what to do."""
 
 
-def check_address(host: str, port: int) -> None:
-    """Bind each address of the host once, and release it.
+def bind_addresses(host: str, port: int) -> list[socket.socket]:
+    """A socket bound to each address of the host, not listening yet. Port 0 is any free port.
 
     Raises:
         CannotListen: one of them is taken, not allowed or not of this machine.
     """
-    if port == 0:
-        return
+    sockets: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
-            with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
-                if os.name == "posix":  # as the server does: else closed connections are in the way
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind(address)
+            bound = socket.socket(family, kind, protocol)
+            sockets.append(bound)
+            if os.name == "posix":  # else closed connections are in the way
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind((address[0], port, *address[2:]))
+            port = bound.getsockname()[1]  # one port for all, where any is free
     except OSError as error:
+        for bound in sockets:
+            bound.close()
         raise CannotListen(_describe(error, host, port)) from None
+    return sockets
+
+
+def check_address(host: str, port: int) -> None:
+    """Bind each address of the host once, and release it.
+
+    Raises:
+        CannotListen: as `bind_addresses`.
+    """
+    for bound in bind_addresses(host, port):
+        bound.close()
 
 
 def _describe(error: OSError, host: str, port: int) -> str:

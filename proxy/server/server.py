@@ -21,10 +21,11 @@ from rich.table import Table
 from proxy import __version__
 from proxy.plain_text import printable
 from proxy.record import Target
+from proxy.server.accepting import AcceptingServer
 from proxy.server.app import Proxy
 from proxy.server.gc import GarbageCollector
 from proxy.server.guidance import setup_guidance
-from proxy.server.listening import host_to_open
+from proxy.server.listening import bind_addresses, host_to_open
 from proxy.server.workers import WorkerSlot
 from proxy.web import IS_DRAINING, Connection
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 SWITCH_SECONDS: Final = 0.0001
 
 
-class Server(uvicorn.Server):
+class Server(AcceptingServer):
     """uvicorn with graceful shutdown, reload on SIGHUP, and a table of the state at the start.
 
     Run it in the main thread. SIGINT and SIGTERM shut it down, and `run` returns.
@@ -86,6 +87,7 @@ class Server(uvicorn.Server):
         sys.setswitchinterval(SWITCH_SECONDS)
         if self._worker_slot is None:
             self._proxy.store.prepare()
+            sockets = bind_addresses(self._proxy.config.server.host, self._proxy.config.server.port)
         else:
             sockets = [self._worker_slot.socket]
         before = {

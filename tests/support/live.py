@@ -30,6 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fakes import EASY, PATIENCE_SECONDS, Call, FakeUpstream, StubModel
 from proxy.config import UpstreamConfig, load_config
 from proxy.record import PICODOLLARS, SecondLookResult, Target
+from proxy.server.accepting import AcceptingServer
 
 if TYPE_CHECKING:
     from proxy.routing.router import Model
@@ -117,8 +118,8 @@ class Samples:
         return counts
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that reports when it listens and stops on request, both without polling."""
+class _Server(AcceptingServer):
+    """The server; it reports when it listens and stops on request, both without polling."""
 
     def __init__(
         self, proxy: Proxy, *, head_seconds: float | None, connection: Mapping[str, Any]

@@ -1,0 +1,111 @@
+"""Accepts the connections of clients: all that wait, in each turn of the event loop.
+
+libuv, below uvloop, accepts one connection in each turn. Under load a turn serves a request of
+every open connection, so that the last of N new clients would wait for N such turns.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import uvicorn
+
+logger = logging.getLogger(__name__)
+
+# Connections that one turn accepts at most, so that the open ones are not kept waiting. Accepting
+# one costs about 0.05 ms.
+MAX_ACCEPTED: Final = 64
+# The queue of connections that wait to be accepted. The kernel caps it (`net.core.somaxconn`), and
+# drops what does not fit; a client then retries after a second.
+BACKLOG: Final = 8192
+# After a failure that may last, such as no file descriptor left.
+PAUSE_SECONDS: Final = 1.0
+
+
+class Acceptor:
+    """Accepts connections of listening sockets. It takes the place of an `asyncio.Server`.
+
+    Args:
+        sockets: bound. They belong to the acceptor, which closes them.
+        make_protocol: makes the protocol of one connection.
+        max_accepted: connections that one turn of the loop accepts from one socket.
+        pause_seconds: after a failure to accept.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        make_protocol: Callable[[], asyncio.Protocol],
+        *,
+        max_accepted: int = MAX_ACCEPTED,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self.sockets = tuple(sockets)
+        self._make_protocol = make_protocol
+        self._max_accepted = max_accepted
+        self._pause_seconds = pause_seconds
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[object]] = set()
+        self._is_closed = False
+        for listening in self.sockets:
+            listening.setblocking(False)
+            listening.listen(BACKLOG)
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def close(self) -> None:
+        """Stop accepting. Connections that were accepted stay open."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for listening in self.sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
+
+    async def wait_closed(self) -> None:
+        """Part of an `asyncio.Server`. `close` leaves nothing to wait for."""
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(self._max_accepted):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue  # the client has left
+            except OSError as error:
+                logger.error(
+                    "cannot accept connections: %s; retrying in %g s", error, self._pause_seconds
+                )
+                self._loop.remove_reader(listening)
+                self._loop.call_later(self._pause_seconds, self._resume, listening)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(
+                self._loop.connect_accepted_socket(self._make_protocol, connection)
+            )
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    def _resume(self, listening: socket.socket) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(listening, self._accept, listening)
+
+
+class AcceptingServer(uvicorn.Server):
+    """uvicorn with an `Acceptor` for each run. `run` needs the sockets, which are bound."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])  # starts the application, and listens on nothing
+        if self.started:
+            acceptor = Acceptor(sockets or [], self._make_protocol)
+            self.servers = [acceptor]  # type: ignore[list-item] # as much as uvicorn uses
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=None,
+        )
