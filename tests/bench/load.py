@@ -12,6 +12,7 @@ a chunk every 10 ms are 25,600 chunks a second. The `direct` row shows whether t
 import asyncio
 import random
 import re
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from itertools import count, cycle
@@ -19,10 +20,11 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.server.accepting import Acceptor
+
 STREAM_CHUNKS: Final = 64
 CHUNK_SECONDS: Final = 0.010
 _TICK_SECONDS: Final = 0.001
-_TICKS: Final = round(CHUNK_SECONDS / _TICK_SECONDS)
 RECURRING: Final = 50  # prompts that repeat
 KEY: Final = "sk-9ad3f1c07b52e86d41f0a5c2b7e69d38"  # of the clients; some peers refuse simple keys
 
@@ -49,7 +51,13 @@ def make_prompts(seed: int) -> Iterator[str]:
 
 
 def make_requests(
-    *, model: str, stream: bool = False, unique: bool = False, headers: bytes = b""
+    *,
+    model: str,
+    stream: bool = False,
+    unique: bool = False,
+    headers: bytes = b"",
+    chunk_seconds: float = CHUNK_SECONDS,
+    chunks: int = STREAM_CHUNKS,
 ) -> Iterator[bytes]:
     """Yield chat requests as bytes on the wire, without end.
 
@@ -57,7 +65,11 @@ def make_requests(
         unique: every prompt is new; otherwise `RECURRING` prompts repeat. Use one iterator for all
             measurements: a second one would start with known prompts.
         headers: more header lines, each with its line break.
+        chunk_seconds, chunks: of a stream, from the mock.
     """
+    paced = (chunk_seconds, chunks) != (CHUNK_SECONDS, STREAM_CHUNKS)
+    # Fields that every gateway passes on.
+    pace = {"seed": round(chunk_seconds / _TICK_SECONDS), "max_tokens": chunks} if paced else {}
 
     def encode(prompt: str) -> bytes:
         body = msgspec.json.encode(
@@ -66,6 +78,7 @@ def make_requests(
                 "messages": [{"role": "user", "content": prompt}],
                 "temperature": 0.7,
                 "stream": stream,
+                **pace,
             }
         )
         return (
@@ -365,16 +378,19 @@ _FINISH: Final = _chunk(b'{"index":0,"delta":{},"finish_reason":"stop"}')
 _COUNTED: Final = _chunk(b"", _USAGE)
 _DONE: Final = _event(b"[DONE]") + b"0\r\n\r\n"
 _STREAMS: Final = re.compile(rb'"stream": ?true')
+_TICKS: Final = re.compile(rb'"seed": ?(\d+)')
+_CHUNKS: Final = re.compile(rb'"max_tokens": ?(\d+)')
 
 
 class _Upstream(asyncio.Protocol):
     """Answers immediately. A stream starts with an empty chunk, as OpenAI's do; then it sends
-    `STREAM_CHUNKS` chunks with their send times, one every CHUNK_SECONDS."""
+    chunks with their send times. Their number is `max_tokens`, or `STREAM_CHUNKS`; their interval
+    is `seed` in milliseconds, or `CHUNK_SECONDS`."""
 
     def __init__(self, clock: "_Clock") -> None:
         self.clock = clock
         self.buffer = b""
-        self.chunks = 0
+        self.missing = 0
         self.counts = False
         self.is_lost = False
 
@@ -404,18 +420,19 @@ class _Upstream(asyncio.Protocol):
             self.write(_WHOLE)
             return
         self.counts = data.find(b'"include_usage"', end) >= 0
-        self.chunks = 0
+        chunks, ticks = _CHUNKS.search(data, end), _TICKS.search(data, end)
+        self.missing = int(chunks[1]) if chunks else STREAM_CHUNKS
         self.write(_FIRST)
-        self.clock.add(self)
+        self.clock.add(self, int(ticks[1]) if ticks else round(CHUNK_SECONDS / _TICK_SECONDS))
 
     def send_chunk(self) -> bool:
         """Send one chunk; return whether more follow."""
         if self.is_lost:
             return False
-        if self.chunks == STREAM_CHUNKS:
+        if self.missing == 0:
             self.write(_FINISH + (_COUNTED if self.counts else b"") + _DONE)
             return False
-        self.chunks += 1
+        self.missing -= 1
         self.write(b"%b%019d%b" % (_BEFORE, time.monotonic_ns(), _AFTER))
         return True
 
@@ -425,14 +442,17 @@ class _Clock:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._streams: list[list[_Upstream]] = [[] for _ in range(_TICKS)]
+        # By interval, in ticks: the streams that send in each tick of it.
+        self._streams: dict[int, list[list[_Upstream]]] = {}
         self._ticks = 0
         self._running = 0
         self._started = 0.0
 
-    def add(self, stream: _Upstream) -> None:
-        """Make a stream send a chunk every CHUNK_SECONDS, the first after one interval."""
-        self._streams[self._ticks % _TICKS].append(stream)
+    def add(self, stream: _Upstream, interval: int) -> None:
+        """Make a stream send a chunk in each interval, the first after one. In ticks."""
+        if interval not in self._streams:
+            self._streams[interval] = [[] for _ in range(interval)]
+        self._streams[interval][self._ticks % interval].append(stream)
         self._running += 1
         if self._running == 1:
             self._started = self._loop.time() - self._ticks * _TICK_SECONDS
@@ -443,19 +463,23 @@ class _Clock:
 
     def _tick(self) -> None:
         self._ticks += 1
-        slot = self._ticks % _TICKS
-        streams = self._streams[slot]
-        if streams:
-            running = [stream for stream in streams if stream.send_chunk()]
-            self._running -= len(streams) - len(running)
-            self._streams[slot] = running
+        for interval, slots in self._streams.items():
+            streams = slots[self._ticks % interval]
+            if streams:
+                running = [stream for stream in streams if stream.send_chunk()]
+                self._running -= len(streams) - len(running)
+                slots[self._ticks % interval] = running
         if self._running:
             self._wait()
 
 
 async def run_upstream(port: int) -> None:
     """Serve until cancelled."""
-    loop = asyncio.get_running_loop()
     clock = _Clock()
-    server = await loop.create_server(lambda: _Upstream(clock), "127.0.0.1", port, backlog=1024)
-    await server.serve_forever()
+    listening = socket.create_server(("127.0.0.1", port))
+    # uvloop's own server accepts one connection a turn: bursts would measure the mock.
+    acceptor = Acceptor([listening], lambda: _Upstream(clock))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        acceptor.close()
