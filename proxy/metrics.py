@@ -39,6 +39,10 @@ _ANSWER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300
 _TTFT_BUCKETS: Final = (
     0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 90, 120, 300, 600,
 )  # fmt: skip
+# An idle loop is late by the timer's resolution, a millisecond. Beyond a second it is overloaded.
+_DELAY_BUCKETS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+)  # fmt: skip
 # A second look ends after `verify.max_wait_seconds`, by default 20.
 _SECOND_LOOK_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
 # Of each tier. Clients choose names of cloud models, and a label value is kept for ever.
@@ -103,6 +107,12 @@ class Metrics:
             "router_overhead_seconds",
             "Time that a request spent in the proxy, outside the upstream.",
             buckets=_DECISION_BUCKETS,
+            registry=registry,
+        )
+        self._loop_delay = Histogram(
+            "router_loop_delay_seconds",
+            "How late the event loop ran a timer, 20 times a second: the wait of every event.",
+            buckets=_DELAY_BUCKETS,
             registry=registry,
         )
         self._upstream = Histogram(
@@ -314,6 +324,9 @@ class Metrics:
         self._candidate_decisions.labels(live, shadow).inc()
         self._candidate_cost.labels("live").inc(live_usd or 0.0)
         self._candidate_cost.labels("candidate").inc(shadow_usd or 0.0)
+
+    def observe_loop_delay(self, seconds: float) -> None:
+        self._loop_delay.observe(seconds)
 
     def count_truncation(self) -> None:
         self._truncations.inc()

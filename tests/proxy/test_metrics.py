@@ -24,6 +24,7 @@ PUBLISHED = {
     "router_errors_total": {"target", "code"},
     "router_decision_seconds": set(),
     "router_overhead_seconds": set(),
+    "router_loop_delay_seconds": set(),
     "router_upstream_seconds": {"target"},
     "router_time_to_first_token_seconds": {"target"},
     "router_tokens_total": {"target", "kind"},
