@@ -266,7 +266,8 @@ class Metrics:
         if multiprocess_folder is not None:
             self._exposed = CollectorRegistry()
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
-        self._exposed.register(_GaugeCollector(lambda: self._sources))
+        self._gauges = _GaugeCollector()
+        self._exposed.register(self._gauges)
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._model_children: dict[Target, dict[str, tuple[Counter, Counter]]] = {
             target: {} for target in Target
@@ -295,7 +296,8 @@ class Metrics:
         self._sources = sources
 
     def refresh(self) -> None:
-        """Publish this worker's gauges for the worker that is scraped next."""
+        """Read this worker's gauges, and publish those that the scraped worker sums."""
+        self._gauges.read(self._sources)
         if self._sources is not None:
             for target in Target:
                 self._in_flight.labels(target).set(self._sources.in_flight(target))
@@ -408,8 +410,12 @@ class Metrics:
         return known
 
     def expose(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """The text that Prometheus scrapes. Call it in the thread that calls `refresh`."""
         self.refresh()
+        return self.render()
+
+    def render(self) -> bytes:
+        """The same with the gauges of the last `refresh`. May run in any thread."""
         return generate_latest(self._exposed)
 
 
@@ -448,13 +454,19 @@ class GaugeSources:
 class _GaugeCollector(Collector):
     """The gauge sources as metrics. With several workers, those of the worker that is scraped."""
 
-    def __init__(self, sources: Callable[[], GaugeSources | None]) -> None:
-        self._sources = sources
+    def __init__(self) -> None:
+        self._metrics: Sequence[Metric] = ()
 
-    def collect(self) -> Iterator[Metric]:
-        now = self._sources()
-        if now is None:
-            return
+    def read(self, sources: GaugeSources | None) -> None:
+        """Read the sources; in the thread that changes them."""
+        self._metrics = () if sources is None else list(self._gauges_of(sources))
+
+    def collect(self) -> Sequence[Metric]:
+        """What was read last."""
+        return self._metrics
+
+    @staticmethod
+    def _gauges_of(now: GaugeSources) -> Iterator[Metric]:
         up = GaugeMetricFamily(
             "router_upstream_up",
             "1 if the tier can answer, 0 if it cannot, NaN while that is not known.",
