@@ -105,12 +105,12 @@ class CutBody:
         for other in others:
             number, _, rest = other.partition(";")
             part = self._parts[int(number)]
-            texts += (_decode(part), rest)
+            texts += (*_decode(part), rest)
         return "".join(texts)
 
 
-def _decode(part: memoryview) -> str:
-    """The text of a part of a string, in steps."""
+def _decode(part: memoryview) -> list[str]:
+    """The text of a part of a string, decoded in steps."""
     texts = []
     start = 0
     while start < len(part):
@@ -118,7 +118,7 @@ def _decode(part: memoryview) -> str:
         end = len(part) if end is None else end
         texts.append(msgspec.json.decode(b'"%b"' % bytes(part[start:end]), type=str))
         start = end
-    return "".join(texts)
+    return texts
 
 
 def _long_runs(view: memoryview) -> list[tuple[int, int]]:

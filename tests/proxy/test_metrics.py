@@ -335,6 +335,16 @@ def test_gauges_are_read_at_each_scrape() -> None:
     assert value(metrics, "router_budget_spent_usd") == 1.25
 
 
+def test_a_text_rendered_later_has_the_gauges_of_the_last_refresh() -> None:
+    """It is rendered in another thread than the one that changes what the gauges read."""
+    now = {"threshold": 0.5}
+    metrics = make_metrics(threshold=lambda: now["threshold"])
+    metrics.refresh()
+    now["threshold"] = 0.25
+    assert b"router_threshold 0.5" in metrics.render()
+    assert b"router_threshold 0.25" in metrics.expose()
+
+
 def test_unknown_gauges_are_absent() -> None:
     unknown = dict.fromkeys(("usd_per_day", "drift"), lambda: None)
     names = {
