@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages bench-loop bench-overload simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -137,6 +137,12 @@ bench-store: $(VENV)/.dev  ## Measure: writing rows, and queries over a million 
 
 bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a million rows
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_pages.py
+
+bench-loop: $(VENV)/.dev  ## Measure: how long large bodies and answers block the event loop (1 minute)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_loop.py
+
+bench-overload: $(VENV)/.dev  ## Measure: 2,000 clients, with and without refusals (1 minute; 2 cores)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_overload.py
 
 simulate: $(VENV)/.dev  ## Measure: quality estimates against a known truth (1 minute)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/simulation.py

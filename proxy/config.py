@@ -134,6 +134,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_body_mb: Annotated[float, Meta(gt=0)] = 32
     request_timeout_seconds: Seconds = 600
     hold_seconds: Seconds = 10
+    overload_seconds: Seconds | None = 1
     drain_seconds: Annotated[float, Meta(ge=0)] = 0
     shutdown_grace_seconds: Seconds = 25
 

@@ -13,6 +13,8 @@ import msgspec
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 _LISTING_SECONDS: Final = 5.0  # within which a started server's models are listed here
 
+_MAX_RETRY_SECONDS: Final = 30.0  # within which an overload ends, or more processes are started
+
 
 class RouterError(Exception):
     """Base of all errors that have an HTTP answer. `status` is its status code.
@@ -249,6 +251,24 @@ class LocalModelsUnknown(RouterError):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [_retry_after(_LISTING_SECONDS)]
+
+
+class ProxyOverloaded(RouterError):
+    """The proxy has more work than its core can do. `seconds` is the delay of its event loop."""
+
+    status = 503
+    code = "proxy_overloaded"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "The proxy has too many requests at the moment. Retry after the time in retry-after."
+        )
+        self.seconds = seconds
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        # Twice the delay: the requests that wait already are answered first.
+        return [_retry_after(min(2 * self.seconds, _MAX_RETRY_SECONDS))]
 
 
 class ServerStopping(RouterError):

@@ -39,6 +39,10 @@ _ANSWER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300
 _TTFT_BUCKETS: Final = (
     0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 90, 120, 300, 600,
 )  # fmt: skip
+# An idle loop is late by the timer's resolution, a millisecond. Beyond a second it is overloaded.
+_DELAY_BUCKETS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+)  # fmt: skip
 # A second look ends after `verify.max_wait_seconds`, by default 20.
 _SECOND_LOOK_BUCKETS: Final = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60)
 # Of each tier. Clients choose names of cloud models, and a label value is kept for ever.
@@ -103,6 +107,12 @@ class Metrics:
             "router_overhead_seconds",
             "Time that a request spent in the proxy, outside the upstream.",
             buckets=_DECISION_BUCKETS,
+            registry=registry,
+        )
+        self._loop_delay = Histogram(
+            "router_loop_delay_seconds",
+            "How late the event loop ran a timer, 20 times a second: the wait of every event.",
+            buckets=_DELAY_BUCKETS,
             registry=registry,
         )
         self._upstream = Histogram(
@@ -256,7 +266,8 @@ class Metrics:
         if multiprocess_folder is not None:
             self._exposed = CollectorRegistry()
             MultiProcessCollector(self._exposed, path=multiprocess_folder)
-        self._exposed.register(_GaugeCollector(lambda: self._sources))
+        self._gauges = _GaugeCollector()
+        self._exposed.register(self._gauges)
         self._request_children: dict[tuple[str, str, str, str], Counter] = {}
         self._model_children: dict[Target, dict[str, tuple[Counter, Counter]]] = {
             target: {} for target in Target
@@ -285,7 +296,8 @@ class Metrics:
         self._sources = sources
 
     def refresh(self) -> None:
-        """Publish this worker's gauges for the worker that is scraped next."""
+        """Read this worker's gauges, and publish those that the scraped worker sums."""
+        self._gauges.read(self._sources)
         if self._sources is not None:
             for target in Target:
                 self._in_flight.labels(target).set(self._sources.in_flight(target))
@@ -314,6 +326,9 @@ class Metrics:
         self._candidate_decisions.labels(live, shadow).inc()
         self._candidate_cost.labels("live").inc(live_usd or 0.0)
         self._candidate_cost.labels("candidate").inc(shadow_usd or 0.0)
+
+    def observe_loop_delay(self, seconds: float) -> None:
+        self._loop_delay.observe(seconds)
 
     def count_truncation(self) -> None:
         self._truncations.inc()
@@ -395,8 +410,12 @@ class Metrics:
         return known
 
     def expose(self) -> bytes:
-        """The text that Prometheus scrapes."""
+        """The text that Prometheus scrapes. Call it in the thread that calls `refresh`."""
         self.refresh()
+        return self.render()
+
+    def render(self) -> bytes:
+        """The same with the gauges of the last `refresh`. May run in any thread."""
         return generate_latest(self._exposed)
 
 
@@ -435,13 +454,19 @@ class GaugeSources:
 class _GaugeCollector(Collector):
     """The gauge sources as metrics. With several workers, those of the worker that is scraped."""
 
-    def __init__(self, sources: Callable[[], GaugeSources | None]) -> None:
-        self._sources = sources
+    def __init__(self) -> None:
+        self._metrics: Sequence[Metric] = ()
 
-    def collect(self) -> Iterator[Metric]:
-        now = self._sources()
-        if now is None:
-            return
+    def read(self, sources: GaugeSources | None) -> None:
+        """Read the sources; in the thread that changes them."""
+        self._metrics = () if sources is None else list(self._gauges_of(sources))
+
+    def collect(self) -> Sequence[Metric]:
+        """What was read last."""
+        return self._metrics
+
+    @staticmethod
+    def _gauges_of(now: GaugeSources) -> Iterator[Metric]:
         up = GaugeMetricFamily(
             "router_upstream_up",
             "1 if the tier can answer, 0 if it cannot, NaN while that is not known.",

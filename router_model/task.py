@@ -37,6 +37,7 @@ MATERIAL_CHARS: Final = 240
 _MAX_TURNS: Final = 2_000
 _MAX_USER_TURNS: Final = 40
 _MAX_SYSTEM_TURNS: Final = 10
+_SPACE_CHARS: Final = 4_096  # that are looked at at once
 _READ_CHARS: Final = (6_000, 4_000)  # of the newest turn: at its start and at its end
 _READ_EARLIER_CHARS: Final = (1_500, 500)
 _MAX_EXTRACTED: Final = 8  # turns whose task is extracted
@@ -365,33 +366,45 @@ def _task_of(text: str, *, context: Literal["keep", "drop"] = "keep") -> str:
 
 def _window(text: str, chars: tuple[int, int] = _READ_CHARS) -> str:
     """The part of a turn that is read."""
-    if text[:1].isspace() or text[-1:].isspace():
-        text = text.strip()
-    if len(text) <= sum(chars):
-        return text
-    return text[: chars[0]] + _GAP + text[-chars[1] :]
+    start, end = _bounds(text)
+    if end - start <= sum(chars):
+        return text[start:end]
+    return text[start : start + chars[0]] + _GAP + text[end - chars[1] : end]
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    """Where a text without white space at its ends begins and ends; it is not copied."""
+    start, end = 0, len(text)
+    while text[start : start + _SPACE_CHARS].isspace():
+        start += _SPACE_CHARS
+    while end > start and text[max(start, end - _SPACE_CHARS) : end].isspace():
+        end -= _SPACE_CHARS
+    if end <= start:
+        return 0, 0
+    first, last = text[start : start + _SPACE_CHARS], text[max(0, end - _SPACE_CHARS) : end]
+    return start + len(first) - len(first.lstrip()), end - len(last) + len(last.rstrip())
 
 
 def _without_reminder(text: str, turns: Turns) -> str:
     """A turn without instructions at its end that the system prompt repeats, as aider's has."""
     for role, system in turns[:_MAX_SYSTEM_TURNS]:
         if role in ("system", "developer") and len(text) > _MIN_FRAME_CHARS:
-            bare = text.rstrip()
-            start = len(bare) - _common_end(bare, system.rstrip())
-            if start and bare[start - 1] != "\n":  # the rest of a line is none of it
-                line_end = bare.find("\n", start)
-                start = line_end if line_end >= 0 else len(bare)
-            if bare[:start].strip() and len(bare) - start >= _MIN_FRAME_CHARS:
-                return bare[:start].rstrip()
+            end = _bounds(text)[1]
+            start = end - _common_end(text, end, system, _bounds(system)[1])
+            if start and text[start - 1] != "\n":  # the rest of a line is none of it
+                line_end = text.find("\n", start, end)
+                start = line_end if line_end >= 0 else end
+            if end - start >= _MIN_FRAME_CHARS and (bare := text[:start].rstrip()):
+                return bare
     return text
 
 
-def _common_end(text: str, other: str) -> int:
-    """The number of characters at the end that two texts share, up to a limit."""
-    low, high = 0, min(len(text), len(other), sum(_READ_CHARS))
+def _common_end(text: str, end: int, other: str, other_end: int) -> int:
+    """The number of characters before the ends that two texts share, up to a limit."""
+    low, high = 0, min(end, other_end, sum(_READ_CHARS))
     while low < high:
         middle = (low + high + 1) // 2
-        if text.endswith(other[-middle:]):
+        if text.endswith(other[other_end - middle : other_end], 0, end):
             low = middle
         else:
             high = middle - 1

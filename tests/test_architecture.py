@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = [
     # The ground floor: modules, not packages.
     "errors record secret plain_text patterns addresses config config_file auth timeouts logs "
-    "metrics",
+    "loop_delay metrics",
     "protocol",
     "upstream",
     "storage",

@@ -145,12 +145,8 @@ class Sent:
             return Outcome.of(self.start.view)
         if isinstance(self.start, StreamStart):
             return self.start.observer.outcome
-        if self.response is not None and self.response.read_parts:  # of a whole answer
-            parts, size = [], 0
-            for part in self.response.read_parts:
-                parts.append(part[: MAX_TEXT_CHARS - size])
-                size += len(parts[-1])
-            return Outcome(text=b"".join(parts).decode(errors="replace"))
+        if self.response is not None and (read := self.response.read_so_far(MAX_TEXT_CHARS)):
+            return Outcome(text=read.decode(errors="replace"))  # of a whole answer
         return self.observer.outcome if self.observer is not None else Outcome()
 
 

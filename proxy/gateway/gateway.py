@@ -25,6 +25,7 @@ from proxy.errors import (
     BudgetExhausted,
     InternalError,
     InvalidRequest,
+    ProxyOverloaded,
     RouterError,
     ServerStopping,
     UpstreamError,
@@ -99,15 +100,21 @@ class Gateway:
         limits: Limits,
         pacer: BudgetPacer,
         conversations: Conversations,
+        loop_delay: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.perf_counter,
         first_wait: float = FIRST_WAIT_SECONDS,
         error_send_seconds: float = ERROR_SEND_SECONDS,
     ) -> None:
+        """
+        Args:
+            loop_delay: the present delay of the event loop, in seconds.
+        """
         self.snapshot = snapshot
         # Load balancers should send no new requests. They are still answered.
         self.is_draining = False
         self.deadlines = Deadlines()
         self._limits = limits
+        self._loop_delay = loop_delay
         self._clock = clock
         self._first_wait = first_wait
         self._error_send_seconds = error_send_seconds
@@ -353,11 +360,18 @@ class Gateway:
                 self._idle.set()
 
     async def _admit(self, call: Call) -> None:
-        """Authenticate the caller, and count the request against the key's rate limit."""
+        """Authenticate the caller, and count the request against the key's rate limit.
+
+        Raises:
+            RouterError: the caller may not ask now, or the proxy is overloaded. The body is unread.
+        """
         call.principal = call.snapshot.keys.authenticate(call.exchange.headers)
         if call.principal is not None:
             call.record.client_key_hash = call.principal.key_hash
             call.record.client_key_name = call.principal.name
+        limit = call.snapshot.config.server.overload_seconds
+        if limit is not None and (delay := self._loop_delay()) > limit:
+            raise ProxyOverloaded(delay)
         await self._limits.rates.admit(call.principal)
 
     def _plan_failover(self, call: Call, decision: Decision) -> FailoverPlan:

@@ -9,7 +9,7 @@ with 300,000 tokens altogether). The other bounds are above OpenAI's own.
 
 import codecs
 import re
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Final
 
 import msgspec
@@ -25,16 +25,17 @@ MAX_FIELDS: Final = 256  # of the body itself
 MAX_ITEMS: Final = 4096  # messages, content parts, input items or tools
 MAX_PROMPTS: Final = 2048  # in one request
 MAX_METADATA: Final = 16
-# Larger bodies are parsed in a thread, in which each step takes the lock for some milliseconds. The
-# thread costs 0.15 ms. A smaller body takes long only with many values.
-LARGE_BODY_BYTES: Final = 2**19
+# Larger bodies are parsed in a thread. It costs 0.15 ms, a smaller body of few values less than a
+# millisecond.
+LARGE_BODY_BYTES: Final = 2**18
 LARGE_BODY_STRINGS: Final = 2000  # names of fields included: they take most of the time, some 3 ms
+LARGE_BODY_VALUES: Final = 8000
+LARGE_BODY_ESCAPES: Final = 16_000
 _LIGHT_BODY_BYTES: Final = 2**14
 
-_STEP_BYTES: Final = 2**18
+_STEP_BYTES: Final = 2**16  # the lock is held for less than a millisecond
 _SMALL_BODY_BYTES: Final = 100_000  # it cannot have too many values to be decoded at once
 _MAX_METADATA_BYTES: Final = 2**16  # 16 pairs of 64 and 512 characters, all of them escaped
-_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _CLOSED: Final = re.compile(
     rb"[\[{][^\[\]{}]*[\]}]"
 )  # an array or object without another one in it
@@ -46,12 +47,16 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_heavy(body: bytes) -> bool:
-    """Whether parsing a body takes more than some milliseconds. Quotes in texts count, too."""
+    """Whether parsing a body takes more than a millisecond or two. What is in texts counts, too."""
     if len(body) <= _LIGHT_BODY_BYTES:
         return False
     if len(body) > LARGE_BODY_BYTES:
         return True
-    return body.count(b'"') > 2 * LARGE_BODY_STRINGS
+    return (
+        body.count(b'"') > 2 * LARGE_BODY_STRINGS
+        or body.count(b",") > LARGE_BODY_VALUES
+        or body.count(b"\\") > LARGE_BODY_ESCAPES
+    )
 
 
 def check_size(body: bytes) -> None:
@@ -84,15 +89,9 @@ def check_size(body: bytes) -> None:
 
 def _count_outside_strings(body: bytes) -> None:
     """Count the values alone. Raises InvalidRequest for too many."""
-    start, in_string, totals = 0, 0, [0, 0, 0]
-    while start < len(body):
-        end = min(start + _STEP_BYTES, len(body))
-        tail = body[max(start, end - _STEP_BYTES) : end]
-        if (len(tail) - len(tail.rstrip(b"\\"))) % 2:
-            end += 1  # an escaped character belongs to its backslash
-        pieces = body[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        _add(totals, b"".join(pieces[in_string::2]), quotes=len(pieces) - 1)
-        in_string ^= (len(pieces) - 1) & 1
+    start, totals = 0, [0, 0, 0]
+    for text, quotes, end in _outside_strings(body, 0, len(body)):
+        _add(totals, text, quotes=quotes)
         if _exceeds(totals):
             param = _open_list(body, end) or _open_list(body, start)
             what = f"Invalid value for '{param}': it" if param is not None else "The request"
@@ -106,35 +105,72 @@ def _count_outside_strings(body: bytes) -> None:
         start = end
 
 
+def _outside_strings(body: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """A part of a body without its strings, in steps.
+
+    Args:
+        start: a place that is in no string.
+
+    Yields:
+        What a step has outside of strings, the number of its quotes, and its end in the body.
+    """
+    in_string = 0
+    while start < stop:
+        end = min(start + _STEP_BYTES, stop)
+        tail = body[start:end]
+        if (len(tail) - len(tail.rstrip(b"\\"))) % 2:
+            end += 1  # an escaped character belongs to its backslash
+        pieces = body[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        yield b"".join(pieces[in_string::2]), len(pieces) - 1, end
+        in_string ^= (len(pieces) - 1) & 1
+        start = end
+
+
 def _open_list(body: bytes, end: int) -> str | None:
     """The known list that a place in a body is in; None for other places and if it is unclear.
 
     Constant work: it reads 1 MB and a few levels of nesting.
     """
-    found = {name: body.rfind(b'"%b"' % name.encode(), 0, end) for name in _LISTS}
+    first = max(0, end - _MAX_SEARCHED_BYTES)
+    found = {name: body.rfind(b'"%b"' % name.encode(), first, end) for name in _LISTS}
     name = max(found, key=found.__getitem__)
-    if found[name] < 0 or end - found[name] > _MAX_SEARCHED_BYTES:
+    if found[name] < 0:
         return None
-    text, closed = _STRING.sub(b"", body[found[name] + len(name) + 2 : end]), 1
+    start, closed = found[name] + len(name) + 2, 1
+    text = b"".join(part for part, _, _ in _outside_strings(body, start, end))
     text = text.rstrip(b"]} \t\r\n")  # the end of the body
     for _ in range(_MAX_DEPTH):
-        text, closed = _CLOSED.subn(b"", text)
+        text, closed = _without_closed(text)
         if not closed:
             break
     is_open = re.match(rb"\s*:\s*[\[{]", text) is not None
     return name if is_open and not closed else None
 
 
+def _without_closed(text: bytes) -> tuple[bytes, int]:
+    """A text without the innermost containers, in steps, and how many there were.
+
+    One that is in two steps stays. The next call finds it, as the text is shorter then.
+    """
+    if len(text) <= _STEP_BYTES:
+        return _CLOSED.subn(b"", text)
+    steps = range(0, len(text), _STEP_BYTES)
+    parts = [_CLOSED.subn(b"", text[start : start + _STEP_BYTES]) for start in steps]
+    return b"".join(part for part, _ in parts), sum(number for _, number in parts)
+
+
 def _add(totals: list[int], text: bytes, *, quotes: int) -> None:
     totals[0] += text.count(b",")
-    totals[1] += quotes // 2
+    totals[1] += quotes
     totals[2] += text.count(b"[") + text.count(b"{")
 
 
 def _exceeds(totals: list[int]) -> bool:
-    commas, strings, containers = totals
+    commas, quotes, containers = totals
     # Containers without commas are nested in each other, and the decoder limits the depth.
-    return commas > MAX_VALUES or strings > MAX_STRINGS or min(commas, containers) > MAX_CONTAINERS
+    return (
+        commas > MAX_VALUES or quotes // 2 > MAX_STRINGS or min(commas, containers) > MAX_CONTAINERS
+    )
 
 
 def check_length(values: Sized, name: str, limit: int = MAX_ITEMS) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import MAX_FIELDS, MAX_MODEL_CHARS, check_size
+from proxy.protocol.cut_strings import CUT_FROM_BYTES, CutBody
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]  # of a request, each as the client sent it
@@ -65,7 +66,19 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body.strip():
             raise InvalidRequest("The request body is empty.") from None
-        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+        raise _no_json(error) from None
+
+
+def check_body(body: bytes) -> None:
+    """Raises InvalidRequest for a body that is not UTF-8 or has too many values."""
+    try:
+        check_size(body)
+    except UnicodeDecodeError as error:
+        raise _no_json(error) from None
+
+
+def _no_json(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"The request body is not valid JSON: {error}.")
 
 
 class Shape(NamedTuple):
@@ -127,6 +140,8 @@ def read_known(
             Servers that ignore case, such as Go's, would read it in place of the known one, so that
             another prompt would be answered than the one that was routed.
     """
+    if len(raw) > CUT_FROM_BYTES:
+        return _read_large(known, lenient, raw, shape, at=at)
     try:
         if not at:
             check_size(bytes(raw))
@@ -135,6 +150,31 @@ def read_known(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = read_request(lenient, bytes(raw), at=at)
     refuse_lookalikes(msgspec.Raw(raw), shape, at=f"{at}." if at else "")
+    return request
+
+
+def _read_large(
+    known: msgspec.json.Decoder[Any],
+    lenient: msgspec.json.Decoder[T],
+    raw: bytes | msgspec.Raw,
+    shape: Shape,
+    *,
+    at: str,
+) -> T:
+    """`read_known` of a large body, whose long strings are cut out for the decoder."""
+    if not at:
+        check_body(bytes(raw))
+    cut = CutBody.of(raw)
+    request: T
+    try:
+        request = known.decode(cut.short)
+    except (msgspec.DecodeError, RecursionError):
+        request = read_request(lenient, cut.short, at=at)
+        refuse_lookalikes(msgspec.Raw(cut.short), shape, at=f"{at}." if at else "")
+    try:
+        request = cut.restore_view(request)
+    except msgspec.DecodeError as error:
+        raise _no_json(error) from None
     return request
 
 
@@ -229,9 +269,11 @@ def rewrite(
         model: the upstream's name of the model. A request without a model, for a stored prompt,
             stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        changes: what else changes the fields for the upstream, in order.
+        changes: what else changes the fields for the upstream, in order. In the fields of a large
+            body, the bulk of a long string may be cut.
     """
-    fields = _raw_fields.decode(body)
+    cut = CutBody.of(body) if len(body) > CUT_FROM_BYTES else None
+    fields = _raw_fields.decode(body if cut is None else cut.short)
     if is_given(fields.get("model", msgspec.Raw())):
         fields["model"] = msgspec.Raw(_encoder.encode(model))
     if include_usage:
@@ -243,7 +285,8 @@ def rewrite(
         fields["stream_options"] = msgspec.Raw(_encoder.encode(stream_options))
     for change in changes:
         change(fields)
-    return _encoder.encode(fields)
+    sent = _encoder.encode(fields)
+    return sent if cut is None else cut.restore(sent)
 
 
 def drop_forbidden_tools(fields: Fields) -> None:

@@ -12,14 +12,23 @@ Sources: Ollama's docs/api.md, api/types.go and server/routes.go as of v0.33.
 
 import re
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import check_length
-from proxy.protocol.fields import Shape, is_given, read_request, read_text, refuse_lookalikes
+from proxy.protocol.cut_strings import CUT_FROM_BYTES, CutBody
+from proxy.protocol.fields import (
+    Shape,
+    check_body,
+    is_given,
+    read_request,
+    read_text,
+    refuse_lookalikes,
+)
 from proxy.protocol.ollama import TAG
 from proxy.record import OWN_NAMES
 
@@ -180,6 +189,22 @@ _EMBEDDINGS_SHAPE: Final = Shape.of(_Embeddings)
 _LOCAL_FIELDS: Final = ("suffix", "template", "context", "raw", "width", "height", "steps")
 
 
+def _without_bulk(read: Callable[[bytes], NativeRequest]) -> Callable[[bytes], NativeRequest]:
+    """Translate a large body without the bulk of its strings: only their beginnings count."""
+
+    @wraps(read)
+    def read_large(body: bytes) -> NativeRequest:
+        if len(body) <= CUT_FROM_BYTES:
+            return read(body)
+        check_body(body)
+        cut = CutBody.of(body)
+        native = read(cut.short)
+        return native._replace(body=body, translated=cut.restore(native.translated))
+
+    return read_large
+
+
+@_without_bulk
 def read_chat_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/chat.
 
@@ -204,6 +229,7 @@ def read_chat_request(body: bytes) -> NativeRequest:
     )
 
 
+@_without_bulk
 def read_generate_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/generate. Raises as `read_chat_request` does."""
     request = _read(_generate, body, _GENERATE_SHAPE)
@@ -224,6 +250,7 @@ def read_generate_request(body: bytes) -> NativeRequest:
     )
 
 
+@_without_bulk
 def read_embed_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embed. Raises as `read_chat_request` does."""
     request = _read(_embed, body, _EMBED_SHAPE)
@@ -233,6 +260,7 @@ def read_embed_request(body: bytes) -> NativeRequest:
     return NativeRequest(body, _encode(fields), is_load=not is_given(request.input))
 
 
+@_without_bulk
 def read_embeddings_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embeddings, the older form. Raises as `read_chat_request` does."""
     request = _read(_embeddings, body, _EMBEDDINGS_SHAPE)

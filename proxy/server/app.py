@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from proxy.evaluation import (
 from proxy.experiments import PIPELINE, Jobs, Planner
 from proxy.gateway import FIRST_WAIT_SECONDS, Conversations, Gateway, Snapshot
 from proxy.learning import LearningRecords
+from proxy.loop_delay import LoopDelay
 from proxy.metrics import GaugeSources, Metrics
 from proxy.record import Target
 from proxy.routing import Model
@@ -216,6 +218,7 @@ class Proxy:
         body_limits: the minimum rate of a request body.
         command: starts a command of the training pipeline.
         learning_command: makes a step of self-calibration.
+        clock: monotonic seconds, which measure the delay of the event loop.
         is_demo: whether stand-in models answer, which the pages say. No configuration sets it.
     """
 
@@ -233,6 +236,7 @@ class Proxy:
         body_limits: BodyLimits | None = None,
         command: Sequence[str] = PIPELINE,
         learning_command: Sequence[str] = STEP_COMMAND,
+        clock: Callable[[], float] = time.monotonic,
         is_demo: bool = False,
     ) -> None:
         self._path = path
@@ -246,6 +250,7 @@ class Proxy:
         self._issued_keys = IssuedKeys()
         snapshot = self._build_snapshot(config, models, None)
         self.metrics = Metrics(multiprocess_folder=os.environ.get(METRICS_VARIABLE))
+        self.loop_delay = LoopDelay(observe=self.metrics.observe_loop_delay, clock=clock)
         self.store = Store(config.storage, on_dropped=self.metrics.count_dropped_records)
         self.requests = RequestQueries(self.store.database, url=redacted_url(config.storage))
         self.keys = KeyDirectory(StoredKeys(self.store.database), self._issued_keys)
@@ -265,6 +270,7 @@ class Proxy:
             conversations=Conversations(
                 look_up=self.store.lookups.find_answer if shares_state else None
             ),
+            loop_delay=lambda: self.loop_delay.seconds,
             first_wait=first_wait,
         )
         self._judge_queue = JudgeQueue(self.store.database, worker=judge_identity())
@@ -548,9 +554,11 @@ class Proxy:
         await self._refresh_catalog()
         await self._on_change()
         self._start_tasks()
+        self.loop_delay.start()
         try:
             yield
         finally:
+            self.loop_delay.stop()
             closing_jobs = asyncio.create_task(asyncio.to_thread(self._jobs.close))
             await self._judging.stop()
             await self.gateway.drain()

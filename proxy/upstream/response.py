@@ -8,6 +8,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from io import BytesIO
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import httpx2
@@ -62,6 +63,7 @@ class UpstreamResponse:
     __slots__ = (
         "_chunks",
         "_deadline",
+        "_first",
         "_first_token_seconds",
         "_idle_seconds",
         "_is_closed",
@@ -75,8 +77,8 @@ class UpstreamResponse:
         "_return_headers",
         "_stream",
         "_timeout",
+        "_whole",
         "headers",
-        "read_parts",
         "status",
         "upstream_name",
     )
@@ -114,7 +116,10 @@ class UpstreamResponse:
         self._is_closed = False
         self._is_counted = self._is_excused = False
         self._chunks: AsyncIterator[bytes] | None = None
-        self.read_parts: list[bytes] = []  # of the body that `read` has returned or was reading
+        # Of `read`: the first piece, and all of them if there are more. The value of this buffer is
+        # not copied; joining the pieces of a large answer would stop the loop for milliseconds.
+        self._first = b""
+        self._whole = BytesIO()
 
     def mark_alive(self) -> None:
         """Restart the first-token timeout: an event without output, or a comment, has arrived."""
@@ -269,12 +274,12 @@ class UpstreamResponse:
             ResponseTooLarge: it exceeds the limit.
             UpstreamError: as of `next_chunk`.
         """
-        first = await self.next_chunk()
-        parts = self.read_parts
-        parts.append(first)
+        first = self._first = await self.next_chunk()
         size = len(first)
         while first and (chunk := await self.next_chunk()):
-            parts.append(chunk)
+            if size == len(first):
+                self._whole.write(first)
+            self._whole.write(chunk)
             size += len(chunk)
             if size > self._max_bytes:
                 break
@@ -285,7 +290,13 @@ class UpstreamResponse:
                 f"{self._max_bytes / 1024 / 1024:g} MB (max_response_mb).",
                 upstream=self.upstream_name,
             )
-        return first if len(parts) == 1 else b"".join(parts)
+        return first if size == len(first) else self._whole.getvalue()
+
+    def read_so_far(self, max_bytes: int) -> bytes:
+        """The beginning of the body that `read` has returned or was reading."""
+        if not self._whole.tell():
+            return self._first[:max_bytes]
+        return bytes(self._whole.getbuffer()[:max_bytes])
 
     async def close(self) -> None:
         """Release the response. May be called again.

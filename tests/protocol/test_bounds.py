@@ -195,5 +195,7 @@ def test_a_body_is_heavy_by_its_size_or_by_its_values() -> None:
 
     assert not is_heavy(with_items(100))
     assert is_heavy(with_items(1000))
-    assert not is_heavy(json.dumps(RESPONSE | {"input": "Some words, more. " * 20_000}).encode())
+    assert not is_heavy(json.dumps(RESPONSE | {"input": "Some words, more. " * 7_000}).encode())
+    assert is_heavy(json.dumps(RESPONSE | {"x": list(range(10_000))}).encode())
+    assert is_heavy(json.dumps(RESPONSE | {"input": "\n" * 20_000}).encode())
     assert is_heavy(b" " * (LARGE_BODY_BYTES + 1))

@@ -24,6 +24,7 @@ PUBLISHED = {
     "router_errors_total": {"target", "code"},
     "router_decision_seconds": set(),
     "router_overhead_seconds": set(),
+    "router_loop_delay_seconds": set(),
     "router_upstream_seconds": {"target"},
     "router_time_to_first_token_seconds": {"target"},
     "router_tokens_total": {"target", "kind"},
@@ -332,6 +333,16 @@ def test_gauges_are_read_at_each_scrape() -> None:
     assert value(metrics, "router_budget_threshold_reduction") == 0.125
     assert value(metrics, "router_budget_usd_per_day") == 5
     assert value(metrics, "router_budget_spent_usd") == 1.25
+
+
+def test_a_text_rendered_later_has_the_gauges_of_the_last_refresh() -> None:
+    """It is rendered in another thread than the one that changes what the gauges read."""
+    now = {"threshold": 0.5}
+    metrics = make_metrics(threshold=lambda: now["threshold"])
+    metrics.refresh()
+    now["threshold"] = 0.25
+    assert b"router_threshold 0.5" in metrics.render()
+    assert b"router_threshold 0.25" in metrics.expose()
 
 
 def test_unknown_gauges_are_absent() -> None:

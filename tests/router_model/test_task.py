@@ -506,3 +506,12 @@ def test_all_of_a_long_text_is_new() -> None:
     turns: Turns = [user(f"<context>\n{QUESTION}\n</context>"), user("a" * 100_000)]
     assert task.new_chars(turns) == 100_000
     assert task.new_chars([]) == 0
+
+
+@pytest.mark.parametrize("text", ["", " ", "a", " a", "a ", "\u00a0a b\n\t", "x" * 20_000])
+@pytest.mark.parametrize("space", ["", " \n", " " * 4096, "\t" * 9_000])
+def test_the_window_of_a_text_leaves_out_the_white_space_around_it(text: str, space: str) -> None:
+    padded = space + text + space
+    assert task._window(padded) == task._window(padded.strip())
+    start, end = task._bounds(padded)
+    assert padded[start:end] == padded.strip()

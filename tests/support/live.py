@@ -15,6 +15,7 @@ import json
 import socket
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,6 +188,7 @@ class LiveProxy:
         load_seconds: the time limit of loading a local model.
         head_seconds, body_limits: time limits for receiving a request.
         connection: other limits of a client's connection.
+        clock: measures the delay of the proxy's event loop.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class LiveProxy:
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
         is_demo: bool = False,
     ) -> None:
         from proxy.experiments.jobs import PIPELINE
@@ -239,6 +242,7 @@ class LiveProxy:
             ),
             body_limits=body_limits,
             command=PIPELINE if command is None else command,
+            clock=clock,
             is_demo=is_demo,
         )
         self._server = _Server(self.proxy, head_seconds=head_seconds, connection=connection or {})
@@ -388,6 +392,7 @@ class StartProxy(Protocol):
         head_seconds: float | None = None,
         body_limits: BodyLimits | None = None,
         connection: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = ...,
         is_demo: bool = False,
     ) -> Awaitable[LiveProxy]: ...
 

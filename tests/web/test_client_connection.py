@@ -20,6 +20,7 @@ from fakes import (
 )
 from fakes import chunked as chunked_answer
 from live import LiveProxy, RawClient, StartProxy, chat_body
+from proxy.web import client_connection
 from proxy.web.client_connection import MAX_PIPELINED, MAX_REQUEST_HEADERS, Connection
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
@@ -573,3 +574,27 @@ async def test_waiting_requests_fill_no_memory(
         connection.data_received(with_body(b" " * 30_000))
         await asyncio.sleep(0)
         assert transport.is_paused is is_paused
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_large_answer_is_written_in_pieces(
+    proxy: LiveProxy, cloud: FakeUpstream, monkeypatch: pytest.MonkeyPatch, version: bytes
+) -> None:
+    """So that no write takes the event loop for long. Between them it goes on."""
+    text = answer_json("word " * 1_000_000)
+    cloud.answer = whole(text)
+    sizes: list[int] = []
+    send_body = client_connection._Exchange._send_body
+
+    def note(exchange: Any, body: bytes, *, more: bool) -> None:
+        sizes.append(len(body))
+        send_body(exchange, body, more=more)
+
+    monkeypatch.setattr(client_connection._Exchange, "_send_body", note)
+    body = chat_body(model="cloud")
+    client = await proxy.connect_raw(with_body(body).replace(b"HTTP/1.1", b"HTTP/" + version))
+    status, _, answer = await read_answer(client)
+    assert (status, answer == text) == (200, True)
+    assert max(sizes) <= 2**18
+    assert sum(sizes) == len(text)
+    await client.leave()
