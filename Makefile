@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-judge bench-second-look cold-start bench-store bench-pages bench-loop bench-overload simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-decision bench-judge bench-second-look cold-start bench-store bench-pages bench-loop bench-overload simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -122,6 +122,9 @@ money: $(VENV)/.dev  ## Test: 2,000 random requests against a cloud that bills (
 
 bench: $(VENV)/.dev  ## Measure: latency and CPU of the proxy (PEERS=litellm,portkey OUT=file)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench.py $(if $(PEERS),--peers "$(PEERS)") $(if $(OUT),--out "$(OUT)")
+
+bench-decision: $(VENV)/.dev  ## Measure: a decision by length and cores (1 minute)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_decision.py
 
 bench-judge: $(VENV)/.dev  ## Measure: the effect of judging on clients
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_judge.py

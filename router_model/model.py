@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from tokenizers import Tokenizer
 
 from router_model.domain import Domain
@@ -27,6 +26,7 @@ from router_model.manifest import (
     Manifest,
     RouterModelError,
 )
+from router_model.runtime import ort
 from router_model.score import Score
 from router_model.value import expected_output_tokens, text_tokens
 
