@@ -18,7 +18,7 @@ from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sampl
 from router_model.evidence import Evidence
 from router_model.value import CHARS_PER_TOKEN
 
-_MAX_JUDGED: Final = 4_000
+_MAX_JUDGED: Final = 3_000
 _MAX_JUDGEMENTS: Final = 4 * _MAX_JUDGED  # which estimates read: of two tiers and two judges
 _MAX_ROUTED: Final = _MAX_JUDGED * 5 // 4  # before the join drops those without a score
 MAX_COMPARED: Final = 20_000  # requests with the decisions of both routers

@@ -67,7 +67,8 @@ MAX_PENDING_CHARS: Final = 2**26
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
 _DELETED_AT_ONCE: Final = 200  # rows in a transaction, for which others wait
-_SWEEP_SECONDS: Final = 0.05  # of steps at a time, for which this writer's rows wait
+_SWEEP_SECONDS: Final = 0.03  # of steps at a time, for which this writer's rows wait
+_SWEEP_PAUSE_SECONDS: Final = 0.05  # between them, in which others write
 
 
 # The columns that a record holds under the same name, in the order of a row.
@@ -219,7 +220,7 @@ class Store:
 
     def _write_until_stopped(self) -> None:
         while True:
-            self._wake.wait(FLUSH_SECONDS)
+            self._wake.wait(_SWEEP_PAUSE_SECONDS if self._unswept else FLUSH_SECONDS)
             last = self._stopping  # read before writing: nothing is added after it was set
             self._write_pending()
             if self.healthy:

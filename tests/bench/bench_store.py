@@ -66,6 +66,21 @@ LIMIT_MS: Final = 300  # of every query
 PAUSE_LIMIT_MS: Final = 100  # of every writer
 SETTINGS: Final = "shared_buffers = 1GB\nmax_wal_size = 1GB"  # as for a machine with 4 GB
 KEY: Final = key_hash(KEY_TEXTS[7])
+PARTS: Final = ("p50", "max")
+# Of the report: beginnings of the names in `named_queries`.
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "dashboard, by time range": ("dashboard of ",),
+    "dashboard, filtered or searched": tuple(f"dashboard {name}, " for name in SPANS),
+    "list of requests: first, middle, last page": ("list",),
+    "search": ("search",),
+    "one request": ("one",),
+    "errors by cause": ("errors",),
+    "answer quality, threshold curve": ("quality", "threshold curve"),
+    "keys, usage": ("keys", "usage"),
+    "all of `hybrid-llm stats`": ("hybrid-llm stats",),
+    "comparison with a shadow router": ("shadow router",),
+    "what the proxy reads itself": ("spend", "today's spend", "a conversation", "headline"),
+}
 
 
 async def measure_lag(seconds: float) -> list[float]:
@@ -157,7 +172,7 @@ def named_queries(stats: RequestQueries, store: Store) -> dict[str, Callable[[],
 
     for name, period in periods.items():
         hours = period.in_full_hours()
-        add(f"dashboard {name}", overview, stats, log, period, none)
+        add(f"dashboard of {name}", overview, stats, log, period, none)
         add(f"errors {name}", errors, log, stats, period)
         add(f"quality {name}", judged, quality, period)
         add(f"threshold curve {name}", quality.weighted_pairs, period.since)
@@ -370,9 +385,15 @@ def _processor() -> str:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the filled database here, and use it again.",
 )
+@click.option("--report", "only_report", is_flag=True, help="Print a table of the last results.")
 @click.option("--fill", "only_fill", is_flag=True, help="Only fill the database of --folder.")
-def main(rows: int, folder: Path | None, *, postgresql: bool, only_fill: bool) -> None:
+def main(
+    rows: int, folder: Path | None, *, postgresql: bool, only_report: bool, only_fill: bool
+) -> None:
     """Measure the store."""
+    if only_report:
+        print(report())
+        return
     sys.setswitchinterval(SWITCH_SECONDS)  # as `serve` does
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -434,6 +455,35 @@ def describe(config: StorageConfig) -> str:
         ((version,),) = database.execute_sql("SHOW server_version").fetchall()
     close_all(database)
     return f"postgresql {version.split()[0]}, {SETTINGS.splitlines()[0]}"
+
+
+def report() -> str:
+    """A Markdown table of both databases' results: the slowest query of each group."""
+    files = ("bench_store.json", "bench_store_postgresql.json")
+    found = [json.loads((RESULTS / name).read_text(encoding="utf-8")) for name in files]
+    lines = [
+        "| ms | SQLite: median | longest | PostgreSQL: median | longest |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for title, beginnings in GROUPS.items():
+        cells = []
+        for results in found:
+            group = [
+                ms for name, ms in results["questions_ms"].items() if name.startswith(beginnings)
+            ]
+            cells += [max(ms[figure] for ms in group) for figure in ("p50", "max")]
+        lines.append(f"| {title} | {' | '.join(f'{ms:.0f}' for ms in cells)} |")
+    for title, get in (
+        ("a batch of rows", lambda of: of["batch_ms"]),
+        ("a write of another connection", lambda of: of["other_connection_ms"]),
+    ):
+        for name in ("without", "with"):
+            cells = [get(results["retention"][name])[at] for results in found for at in PARTS]
+            cells_text = " | ".join(f"{ms:.1f}" for ms in cells)
+            lines.append(f"| {title}, {name} retention | {cells_text} |")
+    pauses = [results["retention"]["with"]["longest_pause_ms"] for results in found]
+    lines.append(f"| a pause of the writer by retention | | {pauses[0]:.0f} | | {pauses[1]:.0f} |")
+    return "\n".join(lines)
 
 
 def show(results: dict[str, Any]) -> None:

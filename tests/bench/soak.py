@@ -698,6 +698,16 @@ def as_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def report(file: Path) -> str:
+    """A Markdown table of the slopes in a result."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    lines = ["| after the first third | growth | limit |", "|---|---:|---:|"]
+    for name, found in results["slopes"].items():
+        growth = "{slope:+.2f} ± {error:.2f} {unit}".format_map(found)
+        lines.append(f"| {name.replace('_', ' ')} | {growth} | {found['limit']:g} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -708,7 +718,11 @@ def main() -> None:
     parser.add_argument("--postgresql", action="store_true", help="on one that is restarted")
     parser.add_argument("--out", type=Path, help="write the results as JSON here")
     parser.add_argument("--keep", type=Path, help="copy configuration, database and log here")
+    parser.add_argument("--report", type=Path, help="print a table of this result instead")
     arguments = parser.parse_args()
+    if arguments.report:
+        print(report(arguments.report))
+        return
     if arguments.minutes < 0.5:
         parser.error("--minutes: must be at least 0.5")
     machine = describe_machine()
