@@ -34,6 +34,7 @@ LIST_COLUMNS: Final = (
 SEARCH_LIMIT: Final = 50_000
 KEY_SEARCH_LIMIT: Final = 10_000
 ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
+KEY_FIGURE_ROWS: Final = 5_000
 FIGURE_ROWS: Final = 10_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
@@ -218,15 +219,18 @@ class RequestLog(Queries):
         text: str = "",
         seconds: int = HOUR_SECONDS,
         distributions: bool = True,
-        search_limit: int = FIGURE_ROWS,
+        search_limit: int | None = None,
     ) -> RowFigures:
         """Totals and distributions of the requests that `newest` would list.
 
         Args:
             seconds: the length of the steps of a series.
             distributions: whether those are wanted.
-            search_limit: the number of newest requests of the period that are read.
+            search_limit: the number of newest requests of the period that are read, by default
+                `FIGURE_ROWS`, or `KEY_FIGURE_ROWS` of an API key's.
         """
+        if search_limit is None:
+            search_limit = KEY_FIGURE_ROWS if values.get("client_key_hash") else FIGURE_ROWS
         filters = _filters(values, text)
         rollup = Rollup(seconds=seconds, distributions=distributions)
         columns = [getattr(Request, name) for name in COLUMNS]

@@ -432,9 +432,9 @@ class Store:
             self._swept_at = now
             self._unswept.extend((table, float("-inf")) for table in _GROWING)
         oldest = self._swept_at - self._retention_days * 86_400
-        deadline = self._timer() + _SWEEP_SECONDS
         try:
             self._connect()
+            deadline = self._timer() + _SWEEP_SECONDS
             while self._unswept and self._timer() < deadline:
                 table, begin = self._unswept.popleft()
                 end = self._delete_older(table, begin, oldest)

@@ -208,6 +208,8 @@ def test_retention_goes_on_after_an_error(url: str) -> None:
     assert len(read(url)) == 1  # not before the next hour
     now += 3_600
     store._sweep()
+    while store._unswept:
+        store._sweep()
     store._disconnect()
     store.close()
     assert read(url) == []
