@@ -135,8 +135,9 @@ bench-second-look: $(VENV)/.dev  ## Measure: the latency that a second look adds
 cold-start: $(VENV)/.dev  ## Measure: requests while the local model is being loaded (2 minutes)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/cold_start.py
 
-bench-store: $(VENV)/.dev  ## Measure: writing rows, and queries over a million rows
-	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py
+bench-store: $(VENV)/.dev  ## Measure: rows on both databases: queries, writing, retention (ROWS=1000000)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py --rows $(or $(ROWS),1000000)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py --rows $(or $(ROWS),1000000) --postgresql
 
 bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a million rows
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_pages.py
@@ -162,8 +163,9 @@ fuzz: $(VENV)/.dev  ## Test: random malformed requests (REQUESTS=100000)
 attack: $(VENV)/.dev  ## Test: attacks in families, with a table of what was let through (3 minutes)
 	$(VENV)/bin/pytest tests/attacks -n 2 --dist worksteal --show-capture=no
 
-soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30)
-	$(SCRIPTS) $(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30)
+soak: $(VENV)/.dev  ## Measure: mixed traffic with faults: leaks, losses, hangs (MINUTES=30 DATABASE=postgresql OUT=file)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/soak.py --minutes $(or $(MINUTES),30) \
+		$(if $(filter postgresql,$(DATABASE)),--postgresql) $(if $(OUT),--out "$(OUT)")
 
 pictures: $(TRAIN)/.train  ## Release: data/results/dashboard.png (5 minutes)
 	$(SCRIPTS) $(TRAIN)/bin/python tests/tools/pictures.py

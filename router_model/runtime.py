@@ -4,7 +4,7 @@ At its import ONNX Runtime decides whether it uses AMX, the matrix unit of newer
 It moves a thread from one core to another, and uses AMX only if its registers survive. With one
 allowed core it cannot test this and does without AMX. So the import may use all cores, and the
 process is pinned again before any other work. The scores are the same, bit by bit
-(docs/decisions/021-amx-on-one-core.md).
+(docs/decisions/022-amx-on-one-core.md).
 
 Modules of this package import ONNX Runtime from here.
 """

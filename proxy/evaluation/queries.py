@@ -18,7 +18,10 @@ from proxy.storage.tables import Feedback, Judgement, Preference, Request, Sampl
 from router_model.evidence import Evidence
 from router_model.value import CHARS_PER_TOKEN
 
-_MAX_JUDGED: Final = 5_000
+_MAX_JUDGED: Final = 3_000
+_MAX_JUDGEMENTS: Final = 4 * _MAX_JUDGED  # which estimates read: of two tiers and two judges
+_MAX_ROUTED: Final = _MAX_JUDGED * 5 // 4  # before the join drops those without a score
+MAX_COMPARED: Final = 20_000  # requests with the decisions of both routers
 _IDS_AT_ONCE: Final = 500
 
 
@@ -128,6 +131,7 @@ class QualityQueries(Queries):
         )  # fmt: skip
         with self._reading() as database:
             rows = list(scores.tuples().execute(database))
+            since = max(since, _first_read(database, until))
             pairs = list(self._pairs(since, until).tuples().execute(database)) if rows else []
             answers = list(self._answers(since, until).tuples().execute(database)) if rows else []
             compared = list(self._compared(since, until).tuples().execute(database))
@@ -155,7 +159,12 @@ class QualityQueries(Queries):
     def grades_by_category(
         self, since: float = 0.0, *, until: float | None = None
     ) -> list[CategoryScore]:
-        """Mean judge scores by category and tier, including answers that no client got."""
+        """Mean judge scores by category and tier, including answers that no client got.
+
+        Of the newest `_MAX_JUDGEMENTS`.
+        """
+        with self._reading() as database:
+            since = max(since, _first_read(database, until))
         weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
         query = (
             Judgement.select(
@@ -177,7 +186,8 @@ class QualityQueries(Queries):
         self, since: float = 0.0, *, until: float | None = None
     ) -> list[WeightedPair]:
         """The newest judged pairs of a period, at most `_MAX_JUDGED`."""
-        both = self._both(since, until)
+        with self._reading() as database:
+            both = self._both(max(since, _first_read(database, until)), until)
         query = _routed(
             both, Request.merit, both.c.local, both.c.cloud, Sample.propensity,
             Request.cloud_cost_usd,
@@ -273,7 +283,8 @@ class QualityQueries(Queries):
     def shadow_comparison(
         self, since: float, *, threshold: float, local_price: Price
     ) -> ShadowComparison:
-        """Compare the decisions of the live and the shadow router since `since`.
+        """Compare the decisions of the live and the shadow router on the newest requests since
+        `since`, at most `MAX_COMPARED`.
 
         Args:
             threshold: the threshold of the shadow router.
@@ -297,7 +308,7 @@ class QualityQueries(Queries):
                 *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, name)), 0) for name in summed),
             )
             .where(
-                Request.created_at >= since,
+                Request.created_at >= self._first_compared(since),
                 Request.candidate_score.is_null(False),
                 Request.merit.is_null(False),
             )
@@ -321,6 +332,17 @@ class QualityQueries(Queries):
             comparison = ShadowComparison(*map(operator.add, comparison, added))
         return comparison
 
+    def _first_compared(self, since: float) -> float:
+        """The time of the first request that a comparison counts."""
+        query = (
+            Request.select(Request.created_at)
+            .where(Request.created_at >= since, Request.candidate_score.is_null(False))
+            .order_by(Request.created_at.desc())
+            .offset(MAX_COMPARED - 1)
+            .limit(1)
+        )
+        return next((at for (at,) in self._rows(query)), since)
+
     def _rows(self, query: Any) -> list[tuple[Any, ...]]:
         with self._reading() as database:
             return list(query.tuples().execute(database))
@@ -335,7 +357,11 @@ class QualityQueries(Queries):
 
     def _both(self, since: float, until: float | None) -> Any:
         """The newest requests with judge scores for both answers: their mean scores."""
-        return _newest(self._mean_scores(_within(Judgement.created_at, since, until)), Judgement)
+        return _newest(
+            self._mean_scores(_within(Judgement.created_at, since, until)),
+            Judgement,
+            number=_MAX_ROUTED,
+        )
 
     def _mean_scores(self, condition: Any) -> Any:
         """The mean scores by request, of requests with judge scores for both answers."""
@@ -364,7 +390,7 @@ class QualityQueries(Queries):
             .where(_within(Judgement.created_at, since, until))
             .group_by(Judgement.request_id, Judgement.target)
         )  # fmt: skip
-        judged = _newest(judged, Judgement)
+        judged = _newest(judged, Judgement, number=2 * _MAX_ROUTED)  # of which clients got half
         return _routed(
             judged, Request.target, judged.c.score, Sample.propensity, Request.session_id
         ).where(Request.target == judged.c.target)
@@ -377,7 +403,7 @@ class QualityQueries(Queries):
             .where(_within(Preference.created_at, since, until))
             .group_by(Preference.request_id)
         )
-        judged = _newest(judged, Preference)
+        judged = _newest(judged, Preference, number=_MAX_ROUTED)
         return _routed(judged, judged.c.as_good, Sample.propensity, Request.session_id)
 
 
@@ -386,13 +412,22 @@ def _within(time: Any, since: float, until: float | None) -> Any:
     return condition if until is None else condition & (time < until)
 
 
-def _newest(judged: Any, table: type[Judgement | Preference]) -> Any:
-    """The rows that were judged last.
+def _first_read(database: peewee.Database, until: float | None) -> float:
+    """The time of the first judgement that estimates read; 0 if they read all."""
+    query = (
+        Judgement.select(Judgement.created_at)
+        .where(_within(Judgement.created_at, 0.0, until))
+        .order_by(Judgement.created_at.desc())
+        .offset(_MAX_JUDGEMENTS - 1)
+        .limit(1)
+    )
+    return next((at for (at,) in query.tuples().execute(database)), 0.0)
 
-    Twice _MAX_JUDGED: later joins drop the other tier's answers, and requests without a score.
-    """
+
+def _newest(judged: Any, table: type[Judgement | Preference], *, number: int) -> Any:
+    """The rows that were judged last."""
     latest: Any = peewee.fn.MAX(table.created_at)
-    return judged.order_by(latest.desc()).limit(2 * _MAX_JUDGED).alias("judged")
+    return judged.order_by(latest.desc()).limit(number).alias("judged")
 
 
 def _routed(judged: Any, *columns: Any) -> Any:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import peewee
 
 from proxy.record import DAY_SECONDS, PICODOLLARS, CallRecord, Ending, Reason, Target
-from proxy.storage.database import FAILURES, StoreUnavailable, storable
-from proxy.storage.tables import Feedback, HourlyTotals, Request, Response
+from proxy.storage.database import FAILURES, StoreUnavailable, snapshot_transaction, storable
+from proxy.storage.tables import DailyKeyTotals, Feedback, HourlyTotals, Request, Response
 
 logger = logging.getLogger(__name__)
 
@@ -171,13 +171,6 @@ class Lookups:
         except FAILURES as error:
             raise StoreUnavailable(f"Feedback cannot be stored: {error}") from None
 
-    def spent_by_key(self, since: float) -> dict[str | None, float]:
-        """Cloud cost in USD since then (UNIX seconds) by the hash of the client's key.
-
-        Empty if the database cannot be read; the error is logged.
-        """
-        return self._spent(since) or {}
-
     def spent_by_others(
         self, since: float, *, by_key: bool = True
     ) -> dict[str | None, float] | None:
@@ -193,7 +186,7 @@ class Lookups:
         with self._spend.inserting:
             if self._spend.in_doubt:
                 return None
-            spent = self._spent(since) if by_key else self._total_spent(since)
+            spent = self._read_spent(since, by_key=by_key)
             if spent is None:
                 return None
             for (day, key), usd in self._spend.written_usd.items():
@@ -202,34 +195,60 @@ class Lookups:
                     spent[name] = max(spent.get(name, 0.0) - usd, 0.0)
         return spent
 
-    def _spent(self, since: float) -> dict[str | None, float] | None:
-        query = (
-            Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
-            .where(Request.created_at >= since, _counts_for_budgets(Request), Request.cost_usd > 0)
-            .group_by(Request.client_key_hash)
-        )
-        return self._sums(query)
+    def _read_spent(self, since: float, *, by_key: bool) -> dict[str | None, float] | None:
+        """The cloud cost since the start of a day, of all processes; None if it is unknown.
 
-    def _total_spent(self, since: float) -> dict[str | None, float] | None:
-        query = HourlyTotals.select(
-            peewee.Value(None), peewee.fn.SUM(HourlyTotals.cost_pico)
-        ).where(HourlyTotals.hour >= since, _counts_for_budgets(HourlyTotals))
-        sums = self._sums(query)
-        return sums and {None: int(sums[None] or 0) / PICODOLLARS}
-
-    def _sums(self, query: Any) -> dict[str | None, Any] | None:
+        From the rollups, because a day may have a million rows.
+        """
+        database = self._database
         try:
-            with self._database.connection_context():
-                sums = dict(query.tuples().execute(self._database))
+            with database.connection_context(), snapshot_transaction(database):
+                total = _sum(
+                    database,
+                    HourlyTotals.select(peewee.fn.SUM(HourlyTotals.cost_pico)).where(
+                        HourlyTotals.hour >= since,
+                        # As in `CallRecord.budget_usd`: a fallback is from the cloud.
+                        (HourlyTotals.target == "cloud")
+                        | (HourlyTotals.reason == str(Reason.FALLBACK)),
+                    ),
+                )
+                spent = _spent_by_keys(database, since) if by_key else {}
         except FAILURES as error:
             if self._knows_spent:  # queried every few seconds: log once
                 logger.error("today's cloud spend is unknown: %s", error)
             self._knows_spent = False
             return None
         self._knows_spent = True
-        return sums
+        spent[None] = max(total - sum(spent.values()), 0)  # without a key
+        return {key: pico / PICODOLLARS for key, pico in spent.items()}
 
 
-def _counts_for_budgets(table: Any) -> Any:
-    """The condition of `CallRecord.budget_usd`: a fallback to the local tier is from the cloud."""
-    return (table.target == "cloud") | (table.reason == str(Reason.FALLBACK))
+def _spent_by_keys(database: peewee.Database, since: float) -> dict[str | None, int]:
+    """The picodollars of each API key for the cloud, as in `CallRecord.budget_usd`."""
+    spent: dict[str | None, int] = {}
+    days = (
+        DailyKeyTotals.select(DailyKeyTotals.key_hash, peewee.fn.SUM(DailyKeyTotals.cost_pico))
+        .where(DailyKeyTotals.day >= since, DailyKeyTotals.target == "cloud")
+        .group_by(DailyKeyTotals.key_hash)
+    )
+    # The totals of keys have no reason. A fallback from the cloud is in none of the cloud's, and
+    # costs something only if the attempt or the local model does.
+    fallbacks = (
+        Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
+        .where(
+            # Literals: an index is chosen before the parameters are known.
+            peewee.SQL("reason = 'fallback' AND coalesce(target, '') <> 'cloud' AND cost_usd > 0"),
+            Request.created_at >= since,
+            Request.client_key_hash.is_null(False),
+        )
+        .group_by(Request.client_key_hash)
+    )
+    for query, unit in ((days, 1), (fallbacks, PICODOLLARS)):
+        for key, cost in query.tuples().execute(database):
+            spent[key] = spent.get(key, 0) + round(cost * unit)
+    return {key: pico for key, pico in spent.items() if pico}
+
+
+def _sum(database: peewee.Database, query: Any) -> int:
+    ((total,),) = query.tuples().execute(database)
+    return int(total or 0)

@@ -1,8 +1,12 @@
 """Database maintenance: size, migrations, free space, and consistency of the rollups."""
 
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
-from typing import Any
+import contextlib
+import fcntl
+import operator
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
 
 import peewee
 
@@ -12,7 +16,6 @@ from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
     close_all,
-    exclusive_transaction,
     integrity_errors,
     is_postgresql,
     open_database,
@@ -21,12 +24,7 @@ from proxy.storage.database import (
     snapshot_transaction,
 )
 from proxy.storage.migrations import Migration, migrate
-from proxy.storage.rollups import (
-    KeyedSums,
-    add_sums,
-    fold_models,
-    rollup_of_rows,
-)
+from proxy.storage.rollups import KeyedSums, Rollup, add_rows, add_sums, fold_models
 from proxy.storage.tables import (
     TABLES,
     DailyHistogram,
@@ -40,6 +38,16 @@ from proxy.storage.tables import (
 
 SumsTable = HourlyTotals | HourlyHistogram | DailyHistogram | HourlyKeyTotals | DailyKeyTotals
 
+# Each rollup table, its sums in a rollup, and the seconds of its periods.
+_ROLLUPS: Final[tuple[tuple[type[SumsTable], Callable[[Rollup], KeyedSums], int], ...]] = (
+    (HourlyTotals, lambda rollup: rollup.hours, HOUR_SECONDS),
+    (HourlyHistogram, lambda rollup: rollup.histograms, HOUR_SECONDS),
+    (DailyHistogram, lambda rollup: rollup.daily_histograms, DAY_SECONDS),
+    (HourlyKeyTotals, lambda rollup: rollup.key_hours, HOUR_SECONDS),
+    (DailyKeyTotals, lambda rollup: rollup.key_days, DAY_SECONDS),
+)
+_REPAIR_LOCK: Final = 728_204_711
+
 
 class Maintenance:
     """Maintenance of one database. Every method blocks, some for minutes."""
@@ -48,7 +56,7 @@ class Maintenance:
         self._database = database
 
     @classmethod
-    @contextmanager
+    @contextlib.contextmanager
     def open(cls, config: StorageConfig) -> Iterator["Maintenance"]:
         """Open the database behind `storage.url`. Raises StoreUnavailable without one."""
         if not is_postgresql(config) and not path_of(config).is_file():
@@ -93,31 +101,23 @@ class Maintenance:
     def check(self, *, repair: bool = False) -> list[str]:
         """List problems, one per line: a corrupt file, and rollups that differ from their rows.
 
-        Where retention deleted rows, rollups may exceed the rows but never fall short.
+        Where retention deleted rows, rollups may exceed the rows but never fall short. Reads a day
+        at a time, and rows are written meanwhile.
 
         Args:
-            repair: recompute the rollups of the hours and days with problems.
+            repair: correct the rollups of the hours and days with problems.
 
         Raises:
-            StoreUnavailable: `repair` is set and the file is corrupt.
+            StoreUnavailable: `repair` is set, and the file is corrupt or is being repaired.
         """
         wrong = self._check_file()
         if wrong and repair:
             raise StoreUnavailable(f"the file is corrupt, and cannot be repaired: {wrong[0]}")
         if wrong:
             return wrong  # its rows cannot be read reliably
-        with self._alone() if repair else snapshot_transaction(self._database):
-            added = rollup_of_rows(self._database)
-            for table, counted, seconds in (
-                (HourlyTotals, added.hours, HOUR_SECONDS),
-                (HourlyHistogram, added.histograms, HOUR_SECONDS),
-                (DailyHistogram, added.daily_histograms, DAY_SECONDS),
-                (HourlyKeyTotals, added.key_hours, HOUR_SECONDS),
-                (DailyKeyTotals, added.key_days, DAY_SECONDS),
-            ):
-                wrong += self._check_sums(
-                    table, counted, seconds, invented=added.invented, repair=repair
-                )
+        with self._only_repair() if repair else contextlib.nullcontext():
+            for day in self._days():
+                wrong += self._check_day(day, repair=repair)
         return wrong
 
     def _check_file(self) -> list[str]:
@@ -125,50 +125,102 @@ class Maintenance:
             return []
         return integrity_errors(self._database)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Block all writers: rows and rollups stay unchanged."""
-        with exclusive_transaction(self._database):
-            if not isinstance(self._database, peewee.SqliteDatabase):
-                self._database.execute_sql(
-                    "LOCK TABLE hours, spreads, day_spreads, key_hours, key_days IN EXCLUSIVE MODE"
-                )
+    @contextlib.contextmanager
+    def _only_repair(self) -> Iterator[None]:
+        """Exclude other repairs, which would make the same corrections again."""
+        if isinstance(self._database, peewee.SqliteDatabase):
+            # The folder: closing the file would release SQLite's locks.
+            folder = os.open(Path(self._database.database).parent, os.O_RDONLY)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+            except BlockingIOError:
+                raise StoreUnavailable("the database is being repaired") from None
+            finally:
+                os.close(folder)
+            return
+        (is_free,) = self._database.execute_sql(
+            "SELECT pg_try_advisory_lock(%s)", (_REPAIR_LOCK,)
+        ).fetchone()
+        if not is_free:
+            raise StoreUnavailable("the database is being repaired")
+        try:
             yield
+        finally:
+            self._database.execute_sql("SELECT pg_advisory_unlock(%s)", (_REPAIR_LOCK,))
 
-    def _check_sums(
-        self,
-        table: type[SumsTable],
-        counted: KeyedSums,
-        seconds: int,
-        *,
-        invented: Container[tuple[int, str]],
-        repair: bool,
-    ) -> list[str]:
-        """The hours or days of a rollup table that differ from the rows."""
-        stored, rows = self._stored_sums(table), counted
-        if table is HourlyTotals:  # older versions counted invented names of models, too
-            stored, rows = fold_models(stored, invented), fold_models(counted, invented)
-        times = _times_that_differ(stored, rows, self._first_whole(seconds))
-        if repair and times:
+    def _days(self) -> list[int]:
+        """The starts of the days that have rows or rollups."""
+        days: set[int] = set()
+        for table, _, _ in _ROLLUPS:
             begins: Any = table._meta.sorted_fields[0]
-            table.delete().where(begins.in_(list(times))).execute(self._database)
-            repaired = {key: sums for key, sums in counted.items() if key[0] in times}
-            add_sums(self._database, table, repaired)
-        period = "day" if seconds == DAY_SECONDS else "hour"
-        return [
-            f"{table._meta.table_name}: {period} {time} does not match its rows"
-            for time in sorted(times)
-        ]
+            query = table.select(begins).distinct().tuples()
+            days.update(begin // DAY_SECONDS * DAY_SECONDS for (begin,) in self._all(query))
+        at = Request.created_at
+        # In two queries: for both in one, SQLite reads the whole index.
+        first, last = (
+            Request.select(function(at)).bind(self._database).scalar()
+            for function in (peewee.fn.MIN, peewee.fn.MAX)
+        )
+        if first is not None:
+            first_day = int(first) // DAY_SECONDS * DAY_SECONDS
+            days.update(range(first_day, int(last) + 1, DAY_SECONDS))
+        return sorted(days)
 
-    def _first_whole(self, seconds: int) -> int:
-        """The first hour or day with all its rows: retention may have cut the one before."""
-        oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
-        return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
+    def _check_day(self, day: int, *, repair: bool) -> list[str]:
+        """The hours of a day, and the day, whose rollups differ from the rows."""
+        wrong: list[str] = []
+        rollup = Rollup()
+        with snapshot_transaction(self._database):
+            oldest = Request.select(peewee.fn.MIN(Request.created_at)).bind(self._database).scalar()
+            for hour in range(day, day + DAY_SECONDS, HOUR_SECONDS):
+                add_rows(rollup, self._database, hour, hour + HOUR_SECONDS)
+            stored = [self._stored_sums(table, day) for table, _, _ in _ROLLUPS]
+        for (table, counted_by, seconds), sums in zip(_ROLLUPS, stored, strict=True):
+            counted: KeyedSums = counted_by(rollup)
+            known, rows = sums, counted
+            if table is HourlyTotals:  # older versions counted invented names of models, too
+                known, rows = (fold_models(each, rollup.invented) for each in (known, rows))
+            times = _times_that_differ(known, rows, _first_whole(oldest, seconds))
+            if repair:
+                for time in sorted(times):
+                    self._correct(table, time, sums, counted)
+            period = "day" if seconds == DAY_SECONDS else "hour"
+            wrong += [
+                f"{table._meta.table_name}: {period} {time} does not match its rows"
+                for time in sorted(times)
+            ]
+        return wrong
 
-    def _stored_sums(self, table: type[SumsTable]) -> KeyedSums:
+    def _correct(
+        self, table: type[SumsTable], time: int, stored: KeyedSums, counted: KeyedSums
+    ) -> None:
+        """Add what is missing in an hour or day, so that rows written meanwhile count as well."""
+        width = len(split_columns(table)[1])
+        added = {
+            key: [*map(operator.sub, counted.get(key, [0] * width), stored.get(key, [0] * width))]
+            for key in stored.keys() | counted.keys()
+            if key[0] == time and stored.get(key) != counted.get(key)
+        }
+        begins: Any = table._meta.sorted_fields[0]
+        with self._database.atomic():
+            add_sums(self._database, table, added)
+            empty = table.delete().where(begins == time, table.requests == 0)
+            empty.execute(self._database)
+
+    def _stored_sums(self, table: type[SumsTable], day: int) -> KeyedSums:
         keys = len(split_columns(table)[0])
-        rows = table.select().tuples().bind(self._database).iterator()
-        return {tuple(row[:keys]): list(row[keys:]) for row in rows}
+        begins: Any = table._meta.sorted_fields[0]
+        rows = table.select().where(begins >= day, begins < day + DAY_SECONDS).tuples()
+        return {tuple(row[:keys]): list(row[keys:]) for row in self._all(rows)}
+
+    def _all(self, query: Any) -> Iterator[tuple[Any, ...]]:
+        return iter(self._database.execute(query))
+
+
+def _first_whole(oldest: float | None, seconds: int) -> int:
+    """The first hour or day with all its rows: retention may have cut the one before."""
+    return 0 if oldest is None else (int(oldest) // seconds + 1) * seconds
 
 
 def _times_that_differ(stored: KeyedSums, counted: KeyedSums, first_whole: int) -> set[int]:

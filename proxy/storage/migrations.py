@@ -382,6 +382,20 @@ def _pages(database: peewee.Database) -> None:
         )
 
 
+def _long_tables(database: peewee.Database) -> None:
+    """Indexes for what would read a whole table: today's fallbacks, for the budgets of API keys,
+    and old judgements, verdicts and ratings, for retention.
+    """
+    _run(
+        database,
+        """CREATE INDEX request_fallback_cost ON requests (created_at, client_key_hash, cost_usd)
+            WHERE reason = 'fallback' AND coalesce(target, '') <> 'cloud' AND cost_usd > 0""",
+        "CREATE INDEX judgement_created_at ON judgements (created_at)",
+        "CREATE INDEX preference_created_at ON preferences (created_at)",
+        "CREATE INDEX feedback_created_at ON feedback (created_at)",
+    )
+
+
 MIGRATIONS: Final = (
     Migration(1, "first tables", _first_tables),
     Migration(2, "sums and causes", _sums_and_causes),
@@ -396,6 +410,7 @@ MIGRATIONS: Final = (
     Migration(11, "learning", _learning),
     Migration(12, "history hashes", _history_hashes),
     Migration(13, "pages", _pages),
+    Migration(14, "long tables", _long_tables),
 )
 NEWEST: Final = MIGRATIONS[-1].number
 

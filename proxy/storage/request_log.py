@@ -4,6 +4,7 @@ with RequestLog.open(config.storage) as log:
     row = log.find("req_019300000000abcdef")
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
@@ -28,16 +29,20 @@ LIST_COLUMNS: Final = (
     "input_tokens", "output_tokens", "cost_usd", "saved_usd", "category", "fallback_from",
     "second_look", "verified_merit", "client_key_hash", "error", "prompt",
 )  # fmt: skip
-# A filtered search reads at most this many rows, so that a rare match does not take long.
+# A filtered search reads at most this many rows, so that a rare match does not take long. Those of
+# one API key lie all over the table, so each is a page of the disk.
 SEARCH_LIMIT: Final = 50_000
+KEY_SEARCH_LIMIT: Final = 10_000
 ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
-FIGURE_ROWS: Final = 20_000  # figures of rows read at most this many
+KEY_FIGURE_ROWS: Final = 5_000
+FIGURE_ROWS: Final = 10_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
 
 # Sort keys of rows without a value. No real value is beyond them.
 _LAST_DESCENDING: Final = -1.0
 _LAST_ASCENDING: Final = 1e300
+_BEFORE_ALL_IDS: Final = "0"  # of the requests of one time, in a cursor
 
 Sort = Literal["time", "cost", "duration", "tokens", "score"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
@@ -90,8 +95,9 @@ class RequestLog(Queries):
         `prompt` is a list of turns if the text is stored. `evidence` is a mapping
         (`router_model.evidence`), or None.
         """
+        query = Request.select().where(Request.id == storable(request_id))
         with self._reading() as database:
-            return next(self._rows(database, Request.id == storable(request_id)), None)
+            return next(iter(_add_opinions(database, list(query.dicts().execute(database)))), None)
 
     def find_body(self, request_id: str) -> StoredBody | None:
         """The stored JSON of a request and of its answer; None if it is not stored."""
@@ -140,7 +146,7 @@ class RequestLog(Queries):
         text: str = "",
         sort: Sort = "time",
         ascending: bool = False,
-        search_limit: int = SEARCH_LIMIT,
+        search_limit: int | None = None,
     ) -> RequestPage:
         """A page of the requests of a period (UNIX seconds; `until` is exclusive).
 
@@ -152,22 +158,32 @@ class RequestLog(Queries):
             sort: by time the list has an index. Another order, and oldest first with a filter,
                 covers the newest `search_limit` requests of the period only. Rows without a value
                 come last.
-            search_limit: the number of newest requests that a filtered search reads.
+            search_limit: the number of newest requests that a filtered search reads, by default
+                `SEARCH_LIMIT`, or `KEY_SEARCH_LIMIT` of an API key's.
         """
-        period, filters = _period(since, until, values), _filters(values, text)
-        key = _sort_key(sort, ascending=ascending)
+        if search_limit is None:
+            search_limit = KEY_SEARCH_LIMIT if values.get("client_key_hash") else SEARCH_LIMIT
+        key, filters = _sort_key(sort, ascending=ascending), _filters(values, text)
         is_newest_first = sort == "time" and not ascending
-        rest = period if before is None else period & _beyond(key, before, ascending=ascending)
+        # One bound on each side: of two, SQLite begins at one, and reads all up to the other.
+        first = since
+        if before is not None and sort == "time":
+            if ascending:
+                first = max(since, before[0])
+            else:
+                end = math.nextafter(before[0], math.inf)
+                until = end if until is None else min(until, end)
         order = (key.asc(), Request.id.asc()) if ascending else (key.desc(), Request.id.desc())
         last, searched = None, None
         with self._reading() as database:
             if filters or sort != "time":
-                searched_period = rest if is_newest_first else period
-                oldest = _nth_newest(database, searched_period, search_limit)
+                oldest = _nth_newest(database, _period(since, until, values), search_limit)
                 if oldest is not None:
-                    searched = search_limit
-                    rest &= Request.created_at >= oldest[0]
-                    last = oldest if is_newest_first else None
+                    searched, first = search_limit, max(first, oldest)
+                    last = (oldest, _BEFORE_ALL_IDS) if is_newest_first else None
+            rest = _period(first, until, values)
+            if before is not None:
+                rest &= _beyond(key, before, ascending=ascending)
             # The ids first: a sort would carry the prompts of all rows along.
             found = (
                 Request.select(Request.id, key)
@@ -202,45 +218,52 @@ class RequestLog(Queries):
         values: Mapping[str, str] = MappingProxyType({}),
         text: str = "",
         seconds: int = HOUR_SECONDS,
-        search_limit: int = FIGURE_ROWS,
+        distributions: bool = True,
+        search_limit: int | None = None,
     ) -> RowFigures:
         """Totals and distributions of the requests that `newest` would list.
 
         Args:
             seconds: the length of the steps of a series.
-            search_limit: the number of newest requests of the period that are read.
+            distributions: whether those are wanted.
+            search_limit: the number of newest requests of the period that are read, by default
+                `FIGURE_ROWS`, or `KEY_FIGURE_ROWS` of an API key's.
         """
-        period, filters = _period(since, until, values), _filters(values, text)
-        rollup = Rollup(seconds=seconds)
+        if search_limit is None:
+            search_limit = KEY_FIGURE_ROWS if values.get("client_key_hash") else FIGURE_ROWS
+        filters = _filters(values, text)
+        rollup = Rollup(seconds=seconds, distributions=distributions)
         columns = [getattr(Request, name) for name in COLUMNS]
         with self._reading() as database:
-            oldest = _nth_newest(database, period, search_limit)
-            if oldest is not None:
-                period &= Request.created_at >= oldest[0]
+            oldest = _nth_newest(database, _period(since, until, values), search_limit)
+            since = since if oldest is None else oldest
+            period = _period(since, until, values)
             # Raw rows of the driver: peewee would convert each of a million values.
             for row in database.execute(Request.select(*columns).where(period, *filters)):
                 rollup.add_values(tuple(row))
         return RowFigures.of(
             rollup,
             searched=None if oldest is None else search_limit,
-            searched_since=since if oldest is None else oldest[0],
+            searched_since=since,
             clock=self.clock,
         )
 
     def export(self, since: float = 0.0) -> Iterator[dict[str, Any]]:
         """All requests since a time (UNIX seconds), oldest first, as `find` returns them."""
+        order = (Request.created_at, Request.id)
+        rest: Any = Request.created_at >= since
         with self._reading() as database:
-            yield from self._rows(database, Request.created_at >= since)
-
-    def _rows(self, database: peewee.Database, condition: Any) -> Iterator[dict[str, Any]]:
-        query = Request.select().where(condition).order_by(Request.created_at, Request.id)
-        batch: list[dict[str, Any]] = []
-        for row in query.dicts().bind(database).iterator():
-            batch.append(row)
-            if len(batch) == _ROWS_AT_ONCE:
+            while True:
+                # In pages: PostgreSQL's driver would hold a whole result in memory.
+                query = Request.select().where(rest).order_by(*order).limit(_ROWS_AT_ONCE)
+                batch = list(query.dicts().execute(database))
                 yield from _add_opinions(database, batch)
-                batch = []
-        yield from _add_opinions(database, batch)
+                if len(batch) < _ROWS_AT_ONCE:
+                    return
+                at, request_id = batch[-1]["created_at"], batch[-1]["id"]
+                rest = (Request.created_at >= at) & _beyond(
+                    Request.created_at, (at, request_id), ascending=True
+                )
 
 
 def _newest_errors(
@@ -306,16 +329,19 @@ def _beyond(key: Any, cursor: tuple[float, str], *, ascending: bool) -> Any:
     return (key < value) | (same & (Request.id < storable(request_id)))
 
 
-def _nth_newest(database: peewee.Database, condition: Any, number: int) -> tuple[float, str] | None:
-    """Time and id of the nth newest of these requests; None if there are fewer."""
+def _nth_newest(database: peewee.Database, condition: Any, number: int) -> float | None:
+    """The time of the nth newest of these requests; None if there are fewer.
+
+    It reads the index alone: the rows of one API key lie all over the table.
+    """
     query = (
-        Request.select(Request.created_at, Request.id)
+        Request.select(Request.created_at)
         .where(condition)
-        .order_by(Request.created_at.desc(), Request.id.desc())
+        .order_by(Request.created_at.desc())
         .offset(number - 1)
         .limit(1)
     )
-    return next(iter(query.tuples().execute(database)), None)
+    return next((at for (at,) in query.tuples().execute(database)), None)
 
 
 def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:

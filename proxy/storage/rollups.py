@@ -95,13 +95,15 @@ class Rollup:
 
     Args:
         seconds: the length of an "hour".
+        distributions: whether to make histograms, which take most of the time.
 
     Attributes:
         invented: the hours and names of models that clients chose and that did not answer.
     """
 
-    def __init__(self, *, seconds: int = HOUR_SECONDS) -> None:
+    def __init__(self, *, seconds: int = HOUR_SECONDS, distributions: bool = True) -> None:
         self._seconds = seconds
+        self._has_distributions = distributions
         self._hours: KeyedSums = {}
         self._histograms: KeyedSums = {}
         self._key_hours: KeyedSums = {}
@@ -182,6 +184,8 @@ class Rollup:
             cloud_pico,
             saved_pico,
         )
+        if not self._has_distributions:
+            return
         duration = _floats(duration_ms)
         if np.isnan(duration).any():
             raise ValueError("duration_ms: not a number")
@@ -259,14 +263,13 @@ def fold_models(hours: KeyedSums, folded: Container[tuple[int, str]]) -> KeyedSu
     return merged
 
 
-def rollup_of_rows(database: peewee.Database) -> Rollup:
-    """The rollup of all rows of `requests`."""
-    rollup = Rollup()
-    columns = [getattr(Request, name) for name in RollupRow.__annotations__]
-    query = Request.select(*columns, Request.category).namedtuples().bind(database)
-    for row in query.iterator():
-        rollup.add(row, row.category)
-    return rollup
+def add_rows(rollup: Rollup, database: peewee.Database, since: float, until: float) -> None:
+    """Add the rows of `requests` of a period (UNIX seconds; `until` is exclusive) to a rollup."""
+    at = Request.created_at
+    query = Request.select(*(getattr(Request, name) for name in COLUMNS))
+    # Raw rows of the driver: peewee would convert each of a million values.
+    for row in database.execute(query.where(at >= since, at < until)):
+        rollup.add_values(tuple(row))
 
 
 def add_sums(database: peewee.Database, table: type[peewee.Model], rows: KeyedSums) -> None:

@@ -11,22 +11,16 @@ from typing import Final, Self
 import peewee
 
 from proxy.storage.queries import RequestQueries
-from proxy.storage.rollups import Rollup
-from proxy.storage.tables import (
-    DailyHistogram,
-    DailyKeyTotals,
-    HourlyHistogram,
-    HourlyKeyTotals,
-    HourlyTotals,
-)
+from proxy.storage.rollups import Rollup, add_sums
+from proxy.storage.tables import DailyHistogram, HourlyTotals
 
-_TABLES: Final = (
-    HourlyTotals, HourlyHistogram, DailyHistogram, HourlyKeyTotals, DailyKeyTotals,
-)  # fmt: skip
+# All that is asked of the rows of a page. Histograms of each minute would take most of the time.
+_TABLES: Final = (HourlyTotals, DailyHistogram)
 
 
 class RowFigures(RequestQueries):
-    """The queries of `RequestQueries` on some rows. Use it in the thread that made it.
+    """The queries of `RequestQueries` on some rows: totals and series, and distributions without a
+    period. Use it in the thread that made it.
 
     Attributes:
         searched: the number of rows that were read; None if they were all of the period.
@@ -51,7 +45,8 @@ class RowFigures(RequestQueries):
         for table in _TABLES:
             peewee.SchemaManager(table, database).create_table()
         with database.atomic():
-            rollup.write(database)
+            add_sums(database, HourlyTotals, rollup.hours)
+            add_sums(database, DailyHistogram, rollup.daily_histograms)
         figures = cls(database, url="memory", clock=clock)
         figures.searched, figures.searched_since = searched, searched_since
         return figures

@@ -66,7 +66,9 @@ MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
-_DELETED_AT_ONCE: Final = 5_000
+_DELETED_AT_ONCE: Final = 200  # rows in a transaction, for which others wait
+_SWEEP_SECONDS: Final = 0.03  # of steps at a time, for which this writer's rows wait
+_SWEEP_PAUSE_SECONDS: Final = 0.05  # between them, in which others write
 
 
 # The columns that a record holds under the same name, in the order of a row.
@@ -103,6 +105,7 @@ class Store:
         max_pending_chars: int = MAX_PENDING_CHARS,
         busy_seconds: float = BUSY_SECONDS,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._prompts = config.prompts
@@ -111,6 +114,7 @@ class Store:
         self._max_pending = max_pending
         self._max_pending_chars = max_pending_chars
         self._clock = clock
+        self._timer = timer
         self._pending: deque[CallRecord] = deque()
         # Each is changed by one thread only, so that neither needs a lock.
         self._chars_added = 0
@@ -119,7 +123,9 @@ class Store:
         self._responses: deque[StoredResponse | str] = deque()
         self._wake = threading.Event()
         self._stopping = False
-        self._swept_at = 0.0
+        self._swept_at = 0.0  # the start of the last sweep
+        # The tables with old rows, and where the next step in each begins (UNIX seconds).
+        self._unswept: deque[tuple[Any, float]] = deque()
         self._file: FileState | None = None  # the file that the writer has open
         self._has_shrunk = False
         self._spend = WrittenSpend()
@@ -214,7 +220,7 @@ class Store:
 
     def _write_until_stopped(self) -> None:
         while True:
-            self._wake.wait(FLUSH_SECONDS)
+            self._wake.wait(_SWEEP_PAUSE_SECONDS if self._unswept else FLUSH_SECONDS)
             last = self._stopping  # read before writing: nothing is added after it was set
             self._write_pending()
             if self.healthy:
@@ -416,34 +422,52 @@ class Store:
                 Response.delete().where(Response.id.in_(deleted)).execute(self.database)
 
     def _sweep(self) -> None:
-        """Delete rows past their retention, hourly and in steps."""
-        now = self._clock()
-        if self._retention_days is None or now - self._swept_at < _RETENTION_SECONDS:
+        """Delete rows past their retention, hourly: in steps, for as long as rows may wait."""
+        if self._retention_days is None:
             return
-        oldest = now - self._retention_days * 86_400
+        if not self._unswept:
+            now = self._clock()
+            if now - self._swept_at < _RETENTION_SECONDS:
+                return
+            self._swept_at = now
+            self._unswept.extend((table, float("-inf")) for table in _GROWING)
+        oldest = self._swept_at - self._retention_days * 86_400
         try:
             self._connect()
-            more = True in [  # no short-circuit: every table
-                self._delete_older(table, oldest) for table in _GROWING
-            ]
+            deadline = self._timer() + _SWEEP_SECONDS
+            while self._unswept and self._timer() < deadline:
+                table, begin = self._unswept.popleft()
+                end = self._delete_older(table, begin, oldest)
+                if end is not None:
+                    self._unswept.append((table, end))
         except Exception as error:  # the writer continues after any error
             logger.warning("cannot delete old rows: %s", error)
             self._disconnect()
-            more = False
-        if not more:
-            self._swept_at = now
+            self._unswept.clear()
 
-    def _delete_older(self, table: Any, oldest: float) -> bool:
-        """Delete one step of rows, so that others can write in between; whether more remain."""
-        key = table._meta.primary_key
-        old = (
-            table.select(key)
-            .where(table.created_at < oldest)
-            .order_by(table.created_at)  # oldest first: `Maintenance.check` relies on it
-            .limit(_DELETED_AT_ONCE)
+    def _delete_older(self, table: Any, begin: float, oldest: float) -> float | None:
+        """Delete one step of old rows, the oldest first; return where the next one begins.
+
+        None if none is left. `Maintenance.check` relies on the order. Others can write between two
+        steps.
+
+        Args:
+            begin: where the step before has ended. PostgreSQL would read the rows before again,
+                until it has removed them from the index.
+        """
+        at = table.created_at
+        steps = (
+            table.select(at)
+            .where(at >= begin, at < oldest)
+            .order_by(at)
+            .offset(_DELETED_AT_ONCE - 1)
+            .limit(1)
+            .tuples()
         )
-        deleted = table.delete().where(key.in_(old)).execute(self.database)
-        return bool(deleted == _DELETED_AT_ONCE)
+        last = next((last for (last,) in steps.execute(self.database)), None)
+        end = at < oldest if last is None else at <= last
+        table.delete().where(at >= begin, end).execute(self.database)
+        return last
 
 
 async def retry_until_written(look_up: Callable[[], T | None]) -> T | None:

@@ -277,7 +277,7 @@ def _total_before(
         return totals.queries.total(since, until=totals.since, values=totals.values)
     rows = log.figures(
         max(0.0, period.since - seconds), until=period.since, values=filters.values,
-        text=filters.text,
+        text=filters.text, distributions=False,
     )  # fmt: skip
     return rows.total() if rows.searched is None else None
 

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import platform
-import random
 import statistics
 import sys
 import tempfile
@@ -25,17 +24,16 @@ from playwright.async_api import Browser, BrowserContext, Page
 from rich.console import Console
 from rich.table import Table
 
-from bench_store import KINDS, WORDS, _processor, draw, fill
+from bench_store import _processor
 from browser import open_browser
 from fakes import FakeUpstream
 from live import LiveProxy
 from proxy.config import StorageConfig
-from proxy.record import key_hash
+from stored_rows import KEY_TEXTS, WORDS, draw_pool, fill
 
 RESULTS: Final = Path(__file__).parents[2] / "data" / "results" / "bench_pages.json"
 TIMES: Final = 5
 CHATS_STORED: Final = 5_000
-KEY_TEXTS: Final = [f"sk-team-{number}" for number in range(300)]
 ADMIN: Final = KEY_TEXTS[0]
 VISITS: Final = 4  # after these a browser has cached its compiled code
 # JavaScript conditions, by their names in the table.
@@ -247,10 +245,7 @@ def main(rows: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = StorageConfig(url=f"sqlite:///{folder}/router.db", retention_days=None)
-        pool = [draw(random.Random(number)) for number in range(KINDS)]
-        for number, record in enumerate(pool):
-            record.client_key_hash = key_hash(KEY_TEXTS[number % len(KEY_TEXTS)])
-        fill(config, pool, rows)
+        fill(config, draw_pool(), rows)
         results = {
             "machine": f"{os.cpu_count()} cores, {_processor()}",
             "python": platform.python_version(),

@@ -1,11 +1,16 @@
 """Soak test: mixed traffic for a long time. Checks for leaks, lost rows and stuck requests.
 
-    make soak             # or: python tests/bench/soak.py --minutes 30 --out data/results/soak.json
+    make soak MINUTES=480 [DATABASE=postgresql]
+    python tests/bench/soak.py --minutes 30 [--postgresql] --out data/results/soak.json
 
 `hybrid-llm serve` with the shipped router model runs between two upstreams and many clients of
 support/traffic.py. Meanwhile its configuration is edited, sometimes with errors, and each tier is
-down for a while in turns. At the end the client's view, the row and the metrics of every request
-must agree, and memory must not have grown.
+down for a while in turns. Its wall clock runs faster, so that two days pass: the day's budget
+begins again at midnight, and retention deletes old rows every hour of that clock. With
+`--postgresql` the database crashes and starts again from time to time.
+
+At the end the client's view, the row and the metrics of every request must agree, the rollups must
+match the rows, and nothing must have grown: see `slopes.LIMITS`.
 
 The exit status is 1 when a check fails. Needs Linux (/proc). The load is moderate, about 30
 requests a second: this measures endurance, tests/bench/bench.py speed.
@@ -13,9 +18,9 @@ requests a second: this measures endurance, tests/bench/bench.py speed.
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
-import math
 import os
 import random
 import re
@@ -38,10 +43,18 @@ from rich.table import Table
 
 from bench import describe_machine
 from fakes import FakeUpstream, whole
+from fast_clock import fast_clock
 from live import LOCAL_MODEL, Row, Samples, chat_body, check_agreement
+from postgres import PostgresServer
 from proxy import __version__
+from proxy.record import DAY_SECONDS, HOUR_SECONDS, CallRecord
+from proxy.storage import Maintenance, StoreUnavailable
 from served import Served, ask
-from traffic import DEADLINE_SECONDS, MAX_BODY_MB, Client, Ledger, Script, judge
+from slopes import Series, exceeded, measure, trend
+from stored import config_of, fill, finished, integrity_errors, read
+from traffic import DEADLINE_SECONDS, MAX_BODY_MB, PROBE, Client, Ledger, Script, judge
+
+FAST_CLOCK: Final = Path(__file__).parents[1] / "support" / "fast_clock.py"
 
 REQUEST_SECONDS: Final = 6.0  # server.request_timeout_seconds
 PHASE_SECONDS: Final = 1.0  # upstreams.*.timeouts
@@ -52,11 +65,18 @@ MAX_SHOWN: Final = 20  # failures; one bug may show in every row
 DOWN_EVERY_SECONDS, DOWN_SECONDS = 40.0, 6.0
 EDIT_SECONDS, EDITS = 60.0, 10  # an edit a minute, more often in runs with less than ten
 
-# Limits of memory growth after the first third, in which memory settles. In minutes, 20 MB are
-# noise.
-LONG_MINUTES, MAX_MB_PER_HOUR, MAX_MB_GROWN = 10.0, 10.0, 20.0
+DAYS: Final = 2.0  # that pass during a run, by the proxy's clock
+RETENTION_DAYS: Final = 7.0
+OLD_ROWS: Final = 20_000  # before the run, of the four days in whose middle retention begins
+RESTART_SECONDS, RESTARTS = 300.0, 4  # of the database, more often in short runs
+PROBE_SECONDS: Final = 0.5
+SLOW_SAMPLE_SECONDS: Final = 5.0  # of the database and the budget
 MAX_FILES_OPENED: Final = 15
-BLOCKS: Final = 20
+# What the log may say while the database is down.
+DATABASE_DOWN: Final = (
+    "cannot write rows, will retry", "today's cloud spend is unknown",
+    "cannot look up", "responses wait to be written",
+)  # fmt: skip
 
 # Endings that must occur, or the run did not test them.
 ENDINGS: Final = ("ok", "rejected", "upstream_error", "timeout", "client_gone")
@@ -164,8 +184,88 @@ class Sample(NamedTuple):
     health_ms: float
 
 
+class Days:
+    """The proxy's wall clock, which is faster, and what must happen on its days.
+
+    Attributes:
+        midnights_seen: how often the spent budget began again.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.speed = DAYS * DAY_SECONDS / (minutes * 60)
+        # From noon on, two midnights pass.
+        self.start = time.time() // DAY_SECONDS * DAY_SECONDS + DAY_SECONDS / 2
+        self.midnights_seen = 0
+        self._clock: Callable[[], float] = lambda: self.start
+        self._spent: list[tuple[float, float]] = []  # by the clock
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._clock = fast_clock(self.start, self.speed)
+
+    def now(self) -> float:
+        return self._clock()
+
+    def see_spent(self, usd: float) -> None:
+        if self._spent and usd < self._spent[-1][1]:
+            self.midnights_seen += 1
+        self._spent.append((self.now(), usd))
+
+    @property
+    def midnights_passed(self) -> int:
+        """Between the first and the last look at the spent budget."""
+        first, last = self._spent[0][0], self._spent[-1][0]
+        return int(last // DAY_SECONDS) - int(first // DAY_SECONDS)
+
+    @property
+    def command(self) -> list[str | Path]:
+        """The proxy's program with this clock."""
+        return [sys.executable, FAST_CLOCK, repr(self.now()), repr(self.speed)]
+
+    def old_rows(self) -> list[CallRecord]:
+        """Rows that retention deletes, during the whole run."""
+        first = self.start - (RETENTION_DAYS + DAYS) * DAY_SECONDS
+        return [
+            finished(created_at=first + 2 * DAYS * DAY_SECONDS * number / OLD_ROWS)
+            for number in range(OLD_ROWS)
+        ]
+
+
+class Database:
+    """The database of the proxy, and its restarts."""
+
+    def __init__(self, url: str, server: PostgresServer | None) -> None:
+        self.url = url
+        self.restarts = 0
+        self._server = server
+
+    async def run(self, stop: asyncio.Event, *, every_seconds: float) -> None:
+        """Crash and start a PostgreSQL from time to time. Rows wait for it."""
+        while self._server is not None and not await happens(stop, every_seconds):
+            await asyncio.to_thread(self._server.restart)
+            self.restarts += 1
+
+    def size_mb(self) -> float | None:
+        """None while it is down."""
+        try:
+            with Maintenance.open(config_of(self.url)) as maintenance:
+                return maintenance.size_bytes() / 1e6
+        except StoreUnavailable:
+            return None
+
+    def read(self, sql: str) -> list[Row]:
+        return read(self.url, sql)
+
+    def problems(self) -> list[str]:
+        return integrity_errors(self.url)
+
+
 class Watch:
-    """Samples the process and its /health once a second."""
+    """Samples the process and its /health once a second, and its database more rarely.
+
+    Attributes:
+        series: of `slopes.LIMITS`.
+    """
 
     def __init__(
         self,
@@ -173,13 +273,20 @@ class Watch:
         upstreams: list[FakeUpstream],
         ledger: Ledger,
         on_sample: Callable[[Sample], None],
+        *,
+        database: Database,
+        days: Days,
     ) -> None:
         self._proxy = proxy
         self._upstreams = upstreams
         self._ledger = ledger
         self._on_sample = on_sample
+        self._database = database
+        self._days = days
         self.started = time.monotonic()
         self.samples: list[Sample] = []
+        self.probes_ms: list[tuple[float, float]] = []
+        self.database_mb: list[tuple[float, float]] = []
 
     async def run(self, stop: asyncio.Event) -> None:
         while not await happens(stop, 1.0):
@@ -191,6 +298,46 @@ class Watch:
             self._on_sample(self.samples[-1])
             for upstream in self._upstreams:
                 upstream.calls.clear()  # else this process would leak
+
+    async def probe(self, stop: asyncio.Event) -> None:
+        """Time requests for the cloud that its upstream answers at once."""
+        body = chat_body(text=PROBE, model="cloud")
+        while not await happens(stop, PROBE_SECONDS):
+            started = time.perf_counter()
+            try:
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    answer = await ask(self._proxy.port, body)
+            except (TimeoutError, ConnectionError):
+                self._ledger.wrong["a probe was not answered"] += 1
+                continue
+            ms = (time.perf_counter() - started) * 1e3
+            self._ledger.made["probes"] += 1
+            self._ledger.note(answer.head, judge(answer.head, answer.body))
+            if answer.head.status == 200:  # refused at once while the circuit breaker is open
+                self.probes_ms.append((time.monotonic() - self.started, ms))
+
+    async def watch_days(self, stop: asyncio.Event) -> None:
+        """Sample the spent budget and the size of the database."""
+        while not await happens(stop, SLOW_SAMPLE_SECONDS):
+            samples = await self._proxy.scrape()
+            self._days.see_spent(samples("router_budget_spent_usd"))
+            size = await asyncio.to_thread(self._database.size_mb)
+            if size is not None:
+                self.database_mb.append((time.monotonic() - self.started, size))
+
+    @property
+    def series(self) -> dict[str, Series]:
+        def of(name: str) -> Series:
+            return [(sample.seconds, getattr(sample, name)) for sample in self.samples]
+
+        return {
+            "memory": of("rss_mb"),
+            "open_files": of("files"),
+            "threads": of("threads"),
+            "cloud_p50": self.probes_ms,
+            "cloud_p99": self.probes_ms,
+            "database": self.database_mb,
+        }
 
     async def look(self) -> Sample:
         asked = time.perf_counter()
@@ -223,23 +370,6 @@ def read_process(pid: int) -> tuple[float, int, int, float]:
     )
 
 
-def trend(x: list[float], y: list[float]) -> tuple[float, float]:
-    """The slope by least squares, and its standard error.
-
-    Over the means of BLOCKS blocks: samples are autocorrelated, so the error over single samples
-    would be far too small.
-    """
-    size = max(1, len(x) // BLOCKS)
-    starts = range(0, len(x) - size + 1, size)
-    x, y = (
-        [statistics.fmean(values[start : start + size]) for start in starts] for values in (x, y)
-    )
-    slope, intercept = statistics.linear_regression(x, y)
-    residuals = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-    spread = sum((a - statistics.fmean(x)) ** 2 for a in x)
-    return slope, math.sqrt(residuals / (len(x) - 2) / spread)
-
-
 def summarise(samples: list[Sample]) -> dict[str, Any]:
     """Figures after the first third; `warm` and `end` are the first and last tenth of that time."""
     settled = samples[len(samples) // 3 :]
@@ -257,14 +387,12 @@ def summarise(samples: list[Sample]) -> dict[str, Any]:
         }
 
     memory = [sample.rss_mb for sample in settled]
-    per_hour = trend([sample.seconds / 3600 for sample in settled], memory)
     per_1000 = trend([sample.requests / 1000 for sample in settled], memory)
     first, last = settled[0], settled[-1]
     cpu = (last.cpu_seconds - first.cpu_seconds) / (last.seconds - first.seconds)
     return {
         "rss_mb": stages("rss_mb"),
         "rss_mb_each_minute": [round(sample.rss_mb, 1) for sample in samples[::60]],
-        "rss_mb_per_hour": dict(zip(("slope", "error"), per_hour, strict=True)),
         "rss_mb_per_1000_requests": dict(zip(("slope", "error"), per_1000, strict=True)),
         "open_files": stages("files"),
         "threads": stages("threads"),
@@ -328,12 +456,13 @@ def compare(rows: list[Row], samples: Samples, ledger: Ledger) -> dict[str, int]
     }
 
 
-def check_log(log: bytes, ledger: Ledger) -> None:
-    """The log has no errors but those of the invalid configurations."""
+def check_log(log: bytes, ledger: Ledger, *, restarts: int) -> None:
+    """The log has no errors but those of the invalid configurations, and of restarts."""
+    expected = ("reload failed", *(DATABASE_DOWN if restarts else ()))
     for line in log.decode(errors="replace").splitlines():
         _, level, text = (*line.split(" ", 3)[1:], "", "", "")[:3]
         if line.startswith("Traceback") or (
-            level in ("ERROR", "CRITICAL") and not text.startswith("reload failed")
+            level in ("ERROR", "CRITICAL") and not any(part in text for part in expected)
         ):
             ledger.wrong[f"the log says: {text or line}"] += 1
 
@@ -353,21 +482,26 @@ def failures(results: dict[str, Any], ledger: Ledger) -> Iterator[str]:
     for outcome, number in results["edits"].items():
         if not number:
             yield f"no configuration was {outcome.replace('_', ' ')}"
-    memory, files = results["rss_mb"], results["open_files"]
-    slope, error = results["rss_mb_per_hour"].values()
-    if results["minutes"] < LONG_MINUTES:
-        if memory["end"] - memory["warm"] > MAX_MB_GROWN:
-            yield f"memory grew by {memory['end'] - memory['warm']:.1f} MB"
-    elif slope > MAX_MB_PER_HOUR and slope > 2 * error:
-        yield f"memory grows by {slope:.1f} ± {error:.1f} MB an hour"
+    files = results["open_files"]
     if files["end"] - files["warm"] > MAX_FILES_OPENED:
         yield f"{files['end'] - files['warm']:g} more files are open"
+    yield from exceeded(results["slopes"], minutes=results["minutes"])
+    days = results["days"]
+    if days["old_rows_deleted"] == 0 or days["old_rows_overdue"]:
+        yield f"retention deleted {days['old_rows_deleted']}, not {days['old_rows_overdue']}"
+    if days["midnights_seen"] != days["midnights_passed"] or not days["midnights_seen"]:
+        yield (
+            f"the budget began again {days['midnights_seen']} times, "
+            f"midnight passed {days['midnights_passed']} times"
+        )
+    if results["postgresql"] and not results["restarts"]:
+        yield "the database was never restarted"
 
 
 # --- the run ---
 
 
-def configuration() -> dict[str, Any]:
+def configuration(url: str) -> dict[str, Any]:
     timeouts = dict.fromkeys(("connect", "first_token", "idle"), PHASE_SECONDS)
     return {
         "server": {"max_body_mb": MAX_BODY_MB, "request_timeout_seconds": REQUEST_SECONDS},
@@ -375,6 +509,8 @@ def configuration() -> dict[str, Any]:
             "local": {"timeouts": timeouts, "max_concurrency": 8},
             "cloud": {"timeouts": timeouts},
         },
+        "budget": {"cloud_usd_per_day": 1_000.0},  # never spent
+        "storage": {"url": url, "retention_days": RETENTION_DAYS},
     }
 
 
@@ -390,24 +526,39 @@ def imitate_ollama(upstream: FakeUpstream) -> None:
 
 
 async def soak(
-    folder: Path, *, minutes: float, clients: int, seed: int, on_sample: Callable[[Sample], None]
+    folder: Path,
+    *,
+    minutes: float,
+    clients: int,
+    seed: int,
+    server: PostgresServer | None,
+    url: str,
+    on_sample: Callable[[Sample], None],
 ) -> dict[str, Any]:
     """Run the soak test; `failures` has the failed checks."""
-    ledger = Ledger()
+    ledger, days, database = Ledger(), Days(minutes), Database(url, server)
+    fill(url, days.old_rows())
     scripts = [Script(random.Random(f"{seed} {tier}")) for tier in ("local", "cloud")]
     async with FakeUpstream() as local, FakeUpstream() as cloud:
         local.answer, cloud.answer = scripts
         imitate_ollama(local)
-        async with Served(folder, local, cloud, changes=configuration()) as proxy:
-            watch = Watch(proxy, [local, cloud], ledger, on_sample)
+        days.begin()
+        async with Served(
+            folder, local, cloud, changes=configuration(url), command=days.command
+        ) as proxy:
+            watch = Watch(proxy, [local, cloud], ledger, on_sample, database=database, days=days)
             operator = Operator(proxy, random.Random(f"{seed} operator"), ledger)
             watch.samples.append(await watch.look())
             stop = asyncio.Event()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watch.run(stop))
+                tasks.create_task(watch.probe(stop))
+                tasks.create_task(watch.watch_days(stop))
                 tasks.create_task(cause_outages(stop, scripts))
                 every = min(EDIT_SECONDS, minutes * 60 / EDITS)
                 tasks.create_task(operator.run(stop, every_seconds=every))
+                every = min(RESTART_SECONDS, minutes * 60 / (RESTARTS + 1))
+                tasks.create_task(database.run(stop, every_seconds=every))
                 for number in range(clients):
                     client = Client(proxy.port, random.Random(f"{seed} {number}"), ledger)
                     tasks.create_task(client.run(stop))
@@ -419,10 +570,12 @@ async def soak(
             samples = await settle(proxy, ledger)
             idle = await watch.look()
             exit_status = await proxy.stop()
-            rows = proxy.query(f"select {COLUMNS} from requests")
-            if proxy.query("pragma integrity_check") != [{"integrity_check": "ok"}]:
-                ledger.wrong["the database is damaged"] += 1
-            check_log(proxy.log, ledger)
+            began, due = days.start, days.now() - (RETENTION_DAYS * DAY_SECONDS + 2 * HOUR_SECONDS)
+            rows = database.read(f"SELECT {COLUMNS} FROM requests WHERE created_at >= {began}")
+            old = database.read(f"SELECT created_at FROM requests WHERE created_at < {began}")
+            for problem in database.problems():
+                ledger.wrong[f"hybrid-llm db check: {problem}"] += 1
+            check_log(proxy.log, ledger, restarts=database.restarts)
 
     def count(column: str) -> dict[str, int]:
         return dict(Counter(row[column] or "none" for row in rows).most_common())
@@ -433,6 +586,8 @@ async def soak(
         "seconds": round(seconds, 1),
         "clients": clients,
         "seed": seed,
+        "postgresql": server is not None,
+        "restarts": database.restarts,
         "requests": ledger.requests,
         "requests_per_second": ledger.requests / seconds,
         **compare(rows, samples, ledger),
@@ -447,6 +602,16 @@ async def soak(
         "latency_ms": quantiles(ledger.latencies_ms),
         "overhead_ms": mean_ms(samples, "router_overhead_seconds"),
         "decision_ms": mean_ms(samples, "router_decision_seconds"),
+        "probes": len(watch.probes_ms),
+        "probe_ms": quantiles([ms for _, ms in watch.probes_ms]),
+        "slopes": measure(watch.series),
+        "days": {
+            "passed": round(seconds * days.speed / DAY_SECONDS, 2),
+            "midnights_passed": days.midnights_passed,
+            "midnights_seen": days.midnights_seen,
+            "old_rows_deleted": OLD_ROWS - len(old),
+            "old_rows_overdue": sum(row["created_at"] < due for row in old),
+        },
         **summarise(watch.samples),
         "exit_status": exit_status,
     }
@@ -497,8 +662,8 @@ def as_table(results: dict[str, Any]) -> Table:
     def numbers(values: dict[str, Any], form: str = ",") -> str:
         return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
-    def slope(name: str) -> str:
-        return "{slope:+.2f} ± {error:.2f} MB".format_map(results[name])
+    def slope(found: dict[str, Any]) -> str:
+        return "{slope:+.2f} ± {error:.2f} {unit}, limit {limit:g}".format_map(found)
 
     table = Table(title="Soak", title_justify="left", show_header=False)
     rate = results["requests_per_second"]
@@ -515,8 +680,8 @@ def as_table(results: dict[str, Any]) -> Table:
     table.add_row("stuck", str(results["requests_stuck"]))
     table.add_row("edits", numbers(results["edits"]))
     table.add_row("memory, MB", numbers(results["rss_mb"], ".1f"))
-    table.add_row("… per hour", slope("rss_mb_per_hour"))
-    table.add_row("… per 1,000 requests", slope("rss_mb_per_1000_requests"))
+    per_1000 = results["rss_mb_per_1000_requests"]
+    table.add_row("… per 1,000 requests", "{slope:+.2f} ± {error:.2f} MB".format_map(per_1000))
     table.add_row("open files", numbers(results["open_files"], "g"))
     table.add_row("threads", numbers(results["threads"], "g"))
     table.add_row("cores in use", f"{results['cores_used']:.2f}")
@@ -524,8 +689,23 @@ def as_table(results: dict[str, Any]) -> Table:
     table.add_row("good answers, ms", numbers(results["latency_ms"], ".0f"))
     own = f"{results['overhead_ms']:.1f}, of which the decision {results['decision_ms']:.1f}"
     table.add_row("overhead, ms", own)
+    table.add_row("forced to the cloud, ms", numbers(results["probe_ms"], ".1f"))
+    for name, found in results["slopes"].items():
+        table.add_row(f"{name.replace('_', ' ')} grows", slope(found))
+    table.add_row("days", numbers(results["days"], "g"))
+    table.add_row("restarts of the database", str(results["restarts"]))
     table.add_row("exit status", str(results["exit_status"]))
     return table
+
+
+def report(file: Path) -> str:
+    """A Markdown table of the slopes in a result."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    lines = ["| after the first third | growth | limit |", "|---|---:|---:|"]
+    for name, found in results["slopes"].items():
+        growth = "{slope:+.2f} ± {error:.2f} {unit}".format_map(found)
+        lines.append(f"| {name.replace('_', ' ')} | {growth} | {found['limit']:g} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -535,22 +715,34 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="at least 0.5")
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1, help="of all random choices")
+    parser.add_argument("--postgresql", action="store_true", help="on one that is restarted")
     parser.add_argument("--out", type=Path, help="write the results as JSON here")
     parser.add_argument("--keep", type=Path, help="copy configuration, database and log here")
+    parser.add_argument("--report", type=Path, help="print a table of this result instead")
     arguments = parser.parse_args()
+    if arguments.report:
+        print(report(arguments.report))
+        return
     if arguments.minutes < 0.5:
         parser.error("--minutes: must be at least 0.5")
     machine = describe_machine()
     with (
         tempfile.TemporaryDirectory() as folder,
         progress(arguments.minutes * 60) as on_sample,
+        contextlib.ExitStack() as stack,
     ):
+        server, url = None, f"sqlite:///{folder}/router.db"
+        if arguments.postgresql:
+            server = stack.enter_context(PostgresServer())
+            url = stack.enter_context(server.new_database())
         results = asyncio.run(
             soak(
                 Path(folder),
                 minutes=arguments.minutes,
                 clients=arguments.clients,
                 seed=arguments.seed,
+                server=server,
+                url=url,
                 on_sample=on_sample,
             )
         )

@@ -266,6 +266,38 @@ def test_check_and_repair_are_correct_during_writes(filled: str, repairs: bool) 
     check_rollups(filled)
 
 
+def test_repair_adds_what_is_missing_beside_new_rows(filled: str) -> None:
+    """Rows of the same hours are written between the count and the correction."""
+    rng = random.Random(6)
+    stopping = threading.Event()
+
+    def write() -> None:
+        with opened(filled) as store:
+            while not stopping.is_set():
+                store.add(random_record(rng, hours=3))
+                stopping.wait(0.0005)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for column in ("requests", "cost_pico", "saved_pico"):
+            execute(filled, f"UPDATE hours SET {column} = {column} + 1 WHERE {LAST_HOUR}")
+            assert repair(filled)
+            assert repair(filled) == []
+    finally:
+        stopping.set()
+        thread.join()
+    check_rollups(filled)
+
+
+def test_only_one_repair_at_a_time(filled: str) -> None:
+    with Maintenance.open(config_of(filled)) as maintenance, maintenance._only_repair():
+        with pytest.raises(StoreUnavailable, match="is being repaired"):
+            repair(filled)
+        assert integrity_errors(filled) == []
+    assert repair(filled) == []
+
+
 def test_corrupt_file_is_detected(sqlite_url: str, tmp_path: Path) -> None:
     fill(sqlite_url, random_records(2_000))
     corrupt(sqlite_url)

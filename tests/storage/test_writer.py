@@ -755,14 +755,21 @@ def test_feedback_that_cannot_be_stored_is_an_error(sqlite_url: str) -> None:
 
 
 def test_spend_by_key_sums_the_cloud_costs(url: str) -> None:
+    midnight = NOW // DAY * DAY
+
     def bought(key: str | None, usd: float | None, **values: object) -> CallRecord:
         return finished(
             **{"created_at": NOW, "target": Target.CLOUD, "cost_usd": usd, "client_key_hash": key}
             | values
         )
 
+    def fell_back(key: str | None, usd: float) -> CallRecord:
+        return bought(
+            key, usd, target=Target.LOCAL, reason=Reason.FALLBACK, fallback_from=Target.CLOUD
+        )
+
     with opened(url) as store:
-        assert store.lookups.spent_by_key(NOW) == {}
+        assert store.lookups.spent_by_others(midnight) == {None: 0.0}
     fill(
         url,
         [
@@ -773,20 +780,25 @@ def test_spend_by_key_sums_the_cloud_costs(url: str) -> None:
             bought("unknown", None),
             bought(None, 4.0),
             bought("one", 8.0, target=Target.LOCAL),
-            bought("one", 16.0, created_at=NOW - 1),
+            bought("one", 16.0, created_at=midnight - 1),
+            fell_back("one", 32.0),
+            fell_back("local", 64.0),
+            fell_back(None, 128.0),
         ],
     )
     with opened(url) as store:
-        assert store.lookups.spent_by_key(NOW) == {"one": 0.75, "other": 1.0, None: 4.0}
-        assert store.lookups.spent_by_key(NOW + 1) == {}
+        spent = {"one": 32.75, "other": 1.0, "local": 64.0, None: 132.0}
+        assert store.lookups.spent_by_others(midnight) == spent
+        assert store.lookups.spent_by_others(midnight, by_key=False) == {None: sum(spent.values())}
+        assert store.lookups.spent_by_others(midnight + DAY) == {None: 0.0}
 
 
-def test_spend_by_key_is_empty_if_the_database_fails(
+def test_spend_is_unknown_if_the_database_fails(
     sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(sqlite_url) as store:
         execute(sqlite_url, "ALTER TABLE requests RENAME TO renamed")
-        assert store.lookups.spent_by_key(0.0) == {}
+        assert store.lookups.spent_by_others(0.0) is None
     assert "today's cloud spend is unknown" in caplog.text
 
 

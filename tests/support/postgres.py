@@ -26,12 +26,21 @@ _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 
 
 class PostgresServer:
-    """A server on a free port of 127.0.0.1, with an empty cluster in a temporary folder."""
+    """A server on a free port of 127.0.0.1.
 
-    def __init__(self) -> None:
+    Args:
+        folder: keeps its cluster for a later server; None for a temporary folder. Every user must
+            be able to enter the folder's parents.
+        settings: more lines of its configuration.
+    """
+
+    def __init__(self, folder: Path | None = None, *, settings: str = "") -> None:
         self._programs = _find_programs()
+        self._is_kept = folder is not None
         # Not below pytest's folder, which other users cannot enter.
-        self._folder = Path(tempfile.mkdtemp(prefix="router-postgres-"))
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="router-postgres-"))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._settings = settings
         self._data = self._folder / "data"
         self._log = self._folder / "server.log"
         self._as_user = USER if os.geteuid() == 0 else None
@@ -44,13 +53,14 @@ class PostgresServer:
             shutil.chown(self._folder, self._as_user)
         try:
             options = "--auth=trust --encoding=UTF8 --locale=C --no-sync --no-instructions"
-            self._run("initdb", "-D", self._data, "-U", USER, *options.split())
+            if not self._data.exists():
+                self._run("initdb", "-D", self._data, "-U", USER, *options.split())
             self.port = _free_port()
-            with (self._data / "postgresql.conf").open("a") as settings:
+            with (self._data / "postgresql.conf").open("a") as settings:  # the last line counts
                 settings.write(
                     f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
                     f"unix_socket_directories = '{self._folder}'\nfsync = off\n"
-                    "shared_buffers = 32MB\nmax_connections = 60\n"
+                    f"shared_buffers = 32MB\nmax_connections = 60\n{self._settings}\n"
                 )
             self.start()
         except BaseException:
@@ -59,16 +69,16 @@ class PostgresServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(mode="fast" if self._is_kept else "immediate")
         self._remove()
 
     def start(self) -> None:
         """Start it; return when it accepts connections."""
         self._run("pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", self._log)
 
-    def stop(self) -> None:
-        """Stop it immediately, as in a crash."""
-        self._run("pg_ctl", "stop", "-w", "-t", "60", "-D", self._data, "-m", "immediate")
+    def stop(self, *, mode: str = "immediate") -> None:
+        """Stop it: immediately, as in a crash, or `fast`, with everything written."""
+        self._run("pg_ctl", "stop", "-w", "-t", "60", "-D", self._data, "-m", mode)
 
     def restart(self) -> None:
         self.stop()
@@ -82,7 +92,7 @@ class PostgresServer:
             self._free.append(f"test_{self._number}")
             self._administer("postgres", f"CREATE DATABASE {self._free[-1]}")
         name = self._free.pop()
-        yield self._url(name)
+        yield self.url_of(name)
         self._administer(
             name,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -92,12 +102,20 @@ class PostgresServer:
         )
         self._free.append(name)
 
+    def kept_database(self) -> str:
+        """The URL of the database of a kept cluster, which is empty at first."""
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            query = "SELECT 1 FROM pg_database WHERE datname = 'kept'"
+            if connection.execute(query).fetchone() is None:
+                connection.execute("CREATE DATABASE kept")
+        return self.url_of("kept")
+
     def _administer(self, database: str, *statements: str) -> None:
-        with psycopg.connect(self._url(database), autocommit=True) as connection:
+        with psycopg.connect(self.url_of(database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    def _url(self, database: str) -> str:
+    def url_of(self, database: str) -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def _run(self, program: str, *arguments: str | Path) -> None:
@@ -119,6 +137,8 @@ class PostgresServer:
                 raise RuntimeError(f"{program} failed:\n{printed.read()}{log}")
 
     def _remove(self) -> None:
+        if self._is_kept:
+            return
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

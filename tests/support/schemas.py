@@ -68,6 +68,27 @@ _OTHERS: Final[dict[str, list[dict[str, Any]]]] = {
          "level": 0.975, "decision": "activated", "why": "better", "manifest": "{}",
          "previous": "{}"},
     ],
+    "bodies": [
+        {"request_id": 0, "created_at": NOW, "request": '{"model": "auto"}', "response": None},
+    ],
+    "choices": [
+        {"id": 1, "created_at": NOW, "request_id": 0, "other_id": "req_other",
+         "client_key_hash": "one", "source": "chat", "choice": "tie", "is_blind": False,
+         "may_learn": True, "local_model": "phi3:latest", "cloud_model": "gpt-4o-mini",
+         "category": None},
+    ],
+    "api_keys": [
+        {"key_hash": "one", "digest": "00ff", "name": "Zoë's key", "prefix": "sk-hybrid-1",
+         "created_at": NOW, "created_by": None, "revoked_at": None, "is_admin": False,
+         "requests_per_minute": 60, "cloud_usd_per_day": 0.5},
+    ],
+    "audit_log": [
+        {"id": 1, "created_at": NOW, "actor": None, "action": "key.created", "subject": "one",
+         "details": '{"name":"Zoë\'s key"}'},
+    ],
+    "notifications": [
+        {"name": "budget", "is_active": True, "claimed_at": NOW},
+    ],
     "rates": [
         {"key_hash": "one", "full_at": NOW + 12.5},
     ],

@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ class Served:
         folder: for the configuration, the database and the log; the working directory.
         local, cloud: the two tiers.
         changes: applied to the test configuration.
+        command: the program.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Served:
         cloud: FakeUpstream,
         *,
         changes: Fields | None = None,
+        command: Sequence[str | Path] = (COMMAND,),
     ) -> None:
+        self._command = command
         self.config_file = folder / "config.yaml"
         self.database = folder / "router.db"
         self.port = 0
@@ -95,7 +98,7 @@ class Served:
     def _run(self) -> subprocess.Popen[bytes]:
         with self._log_file.open("ab") as log:
             return subprocess.Popen(
-                [COMMAND, "serve", "--config", self.config_file],
+                [*self._command, "serve", "--config", self.config_file],
                 cwd=self._folder,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
                 stdout=log,

@@ -41,6 +41,7 @@ FOREVER_SECONDS: Final = 120.0  # longer than any timeout here
 DEADLINE_SECONDS: Final = 20.0  # a client that waits longer counts as stuck
 MAX_BODY_MB: Final = 1.0  # the `server.max_body_mb` that makes the large body too large
 FAULT_SHARE: Final = 0.15
+PROBE: Final = "Are you there?"  # answered at once, to measure the proxy's own latency
 THINKING_SECONDS: Final = 0.25  # mean pause of a client between two requests
 
 
@@ -73,6 +74,8 @@ class Script:
 
     def __call__(self, call: Call) -> Answer:
         body = call.json
+        if body["messages"][-1]["content"] == PROBE:
+            return whole(answer_json("Here."))
         if self.down:
             kind, answer = "down", self._error(503)
         elif self._dice.random() < FAULT_SHARE:
