@@ -30,6 +30,7 @@ from proxy.storage.database import (
     DatabaseDamaged,
     FileState,
     StoreUnavailable,
+    claimed_transaction,
     close_all,
     insert_rows,
     integrity_errors,
@@ -434,7 +435,10 @@ class Store:
             self._swept_at = now
 
     def _delete_older(self, table: Any, oldest: float) -> bool:
-        """Delete one step of rows, so that others can write in between; whether more remain."""
+        """Delete one step of rows, so that others can write in between; whether more remain.
+
+        One process at a time deletes: others would wait for its row locks instead of writing.
+        """
         key = table._meta.primary_key
         old = (
             table.select(key)
@@ -442,7 +446,10 @@ class Store:
             .order_by(table.created_at)  # oldest first: `Maintenance.check` relies on it
             .limit(_DELETED_AT_ONCE)
         )
-        deleted = table.delete().where(key.in_(old)).execute(self.database)
+        with claimed_transaction(self.database, name="retention") as is_claimed:
+            if not is_claimed:
+                return False
+            deleted = table.delete().where(key.in_(old)).execute(self.database)
         return bool(deleted == _DELETED_AT_ONCE)
 
 
