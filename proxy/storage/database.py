@@ -134,7 +134,22 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         ) from None
 
     class _Postgresql(PooledPostgresqlDatabase):  # type: ignore[misc]  # without types
-        """PostgreSQL that accepts any text of a client as a query's parameter."""
+        """PostgreSQL that accepts any text of a client as a query's parameter, and that can be
+        closed while other threads use it."""
+
+        _is_closing = False
+
+        def close_unused(self) -> None:
+            """Close the connections that no other thread uses, and the others when they are free.
+
+            A thread that waits for a connection that another one closes may wait for ever.
+            """
+            self._is_closing = True
+            self.close()
+            self.close_idle()
+
+        def _can_reuse(self, connection: Any) -> bool:
+            return not self._is_closing and bool(super()._can_reuse(connection))
 
         def connect(self, reuse_if_open: bool = False) -> bool:
             try:
@@ -173,9 +188,9 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
 
 
 def close_all(database: peewee.Database) -> None:
-    """Close the pooled connections of all threads."""
+    """Close the pooled connections. One that another thread uses is closed when it is free."""
     if not isinstance(database, peewee.SqliteDatabase):
-        database.close_all()  # type: ignore[attr-defined]  # of the pool
+        database.close_unused()  # type: ignore[attr-defined]  # of PostgreSQL's pool
 
 
 @contextlib.contextmanager

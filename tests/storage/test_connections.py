@@ -100,6 +100,31 @@ def test_a_process_without_a_free_connection_reports_the_database(postgres_url: 
         close_all(database)
 
 
+def test_closing_waits_for_no_query_and_breaks_none(postgres_url: str) -> None:
+    """A background read may still run when the process shuts down."""
+    migrate(postgres_url)
+    database = open_database(config_of(postgres_url))
+    results: list[object] = []
+
+    def read_slowly() -> None:
+        with database.connection_context():
+            query = "SELECT 'done' FROM pg_sleep(1)"
+            results.extend(database.execute_sql(query).fetchone())
+
+    reading = threading.Thread(target=read_slowly, daemon=True)
+    reading.start()
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE strpos(query, 'pg_sleep(1)') > 0 AND pid <> pg_backend_pid()"
+    )
+    until(lambda: len(read(postgres_url, f"{sleeping} AND state = 'active'")) == 1)
+    close_all(database)
+    assert results == []
+    reading.join(PATIENCE_SECONDS)
+    assert results == ["done"]
+    until(lambda: read(postgres_url, sleeping) == [])  # its connection is closed
+
+
 def test_processes_share_few_connections_through_a_pooler(postgres_url: str) -> None:
     """In transaction mode a client may get another server connection for each transaction."""
     granted: list[int] = []
