@@ -26,7 +26,7 @@ FROM_LOCK := $(VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --require-
 .DELETE_ON_ERROR:
 BIOME := 2.6.8
 COVERAGE := --cov=proxy --cov=router_model --cov-report=term:skip-covered
-.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-decision bench-judge bench-second-look cold-start bench-store bench-pages bench-loop bench-overload simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
+.PHONY: help run demo quick coverage test test-tools answers lint-js test-training test-clients test-apps check bench bench-decision bench-judge bench-second-look cold-start bench-store bench-scale bench-pages bench-loop bench-overload simulate simulate-choices simulate-learning soak fuzz attack money pictures screenshots page-states \
 	image-check first-use train lock lock-clients lock-apps vendor dist audit clean
 
 help:  ## Start: show this list
@@ -138,6 +138,9 @@ cold-start: $(VENV)/.dev  ## Measure: requests while the local model is being lo
 bench-store: $(VENV)/.dev  ## Measure: rows on both databases: queries, writing, retention (ROWS=1000000)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py --rows $(or $(ROWS),1000000)
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_store.py --rows $(or $(ROWS),1000000) --postgresql
+
+bench-scale: $(VENV)/.dev  ## Measure: the CPU of several proxies on one PostgreSQL (7 minutes)
+	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_scale.py $(if $(OUT),--out "$(OUT)")
 
 bench-pages: $(VENV)/.dev  ## Measure: loading times of the pages, with a million rows
 	$(SCRIPTS) $(VENV)/bin/python tests/bench/bench_pages.py

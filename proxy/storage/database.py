@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 BUSY_SECONDS: Final = 5.0  # wait of a write for another process's lock
 _CONNECT_SECONDS: Final = 5
 _SILENT_SECONDS: Final = 10  # without acknowledgement, after which a server counts as gone
-_MAX_CONNECTIONS: Final = 8
+MAX_CONNECTIONS: Final = 8  # of one process to PostgreSQL
+_NAMED_LOCKS: Final = 728_204_710  # the first key of their advisory locks
 _ROWS_AT_ONCE: Final = 20  # binding their values blocks all other threads
 
 # SQLSTATE classes of transient errors: connection, locks, deadlocks, space, operator intervention,
@@ -121,7 +122,7 @@ class _WaitingSqlite(peewee.SqliteDatabase):
 
 def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) -> peewee.Database:
     # Load psycopg only for PostgreSQL.
-    from playhouse.pool import PooledPostgresqlDatabase
+    from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
@@ -133,7 +134,30 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         ) from None
 
     class _Postgresql(PooledPostgresqlDatabase):  # type: ignore[misc]  # without types
-        """PostgreSQL that accepts any text of a client as a query's parameter."""
+        """PostgreSQL that accepts any text of a client as a query's parameter, and that can be
+        closed while other threads use it."""
+
+        _is_closing = False
+
+        def close_unused(self) -> None:
+            """Close the connections that no other thread uses, and the others when they are free.
+
+            A thread that waits for a connection that another one closes may wait for ever.
+            """
+            self._is_closing = True
+            self.close()
+            self.close_idle()
+
+        def _can_reuse(self, connection: Any) -> bool:
+            return not self._is_closing and bool(super()._can_reuse(connection))
+
+        def connect(self, reuse_if_open: bool = False) -> bool:
+            try:
+                return bool(super().connect(reuse_if_open))
+            except MaxConnectionsExceeded:  # a ValueError, which no caller takes for a failure
+                raise peewee.OperationalError(
+                    f"all {MAX_CONNECTIONS} connections of this process are in use"
+                ) from None
 
         def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any:
             if params is not None:
@@ -146,7 +170,7 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
     database: peewee.Database = _Postgresql(
         url.reveal(),
         prefer_psycopg3=True,
-        max_connections=_MAX_CONNECTIONS,
+        max_connections=MAX_CONNECTIONS,
         stale_timeout=60,
         timeout=_CONNECT_SECONDS,
         connect_timeout=_CONNECT_SECONDS,
@@ -155,15 +179,18 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         keepalives_interval=_SILENT_SECONDS // 3,
         keepalives_count=3,
         application_name="hybrid-llm-router",
+        # A prepared statement belongs to a server connection, which PgBouncer changes between
+        # transactions: the next one would fail, and its rows would be lost.
+        prepare_threshold=None,
         options=options,
     )
     return database
 
 
 def close_all(database: peewee.Database) -> None:
-    """Close the pooled connections of all threads."""
+    """Close the pooled connections. One that another thread uses is closed when it is free."""
     if not isinstance(database, peewee.SqliteDatabase):
-        database.close_all()  # type: ignore[attr-defined]  # of the pool
+        database.close_unused()  # type: ignore[attr-defined]  # of PostgreSQL's pool
 
 
 @contextlib.contextmanager
@@ -182,8 +209,23 @@ def exclusive_transaction(database: peewee.Database, *, name: str | None = None)
                 database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (7_282_047_103,))
             else:
                 lock = "SELECT pg_advisory_xact_lock(%s::int, hashtext(%s))"
-                database.execute_sql(lock, (728_204_710, name))
+                database.execute_sql(lock, (_NAMED_LOCKS, name))
             yield
+
+
+@contextlib.contextmanager
+def claimed_transaction(database: peewee.Database, *, name: str) -> Iterator[bool]:
+    """A transaction that does not wait for those of other processes.
+
+    Yields whether no other one of the name runs. On SQLite always, and without a transaction:
+    processes on one file take turns by statement.
+    """
+    if isinstance(database, peewee.SqliteDatabase):
+        yield True
+        return
+    with database.atomic():
+        lock = "SELECT pg_try_advisory_xact_lock(%s::int, hashtext(%s))"
+        yield bool(database.execute_sql(lock, (_NAMED_LOCKS, name)).fetchone()[0])
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from proxy.storage.database import (
     DatabaseDamaged,
     FileState,
     StoreUnavailable,
+    claimed_transaction,
     close_all,
     insert_rows,
     integrity_errors,
@@ -448,7 +449,8 @@ class Store:
     def _delete_older(self, table: Any, begin: float, oldest: float) -> float | None:
         """Delete one step of old rows, the oldest first; return where the next one begins.
 
-        None if none is left. `Maintenance.check` relies on the order. Others can write between two
+        None if none is left, or if another process deletes: waiting for its row locks would delay
+        the rows of this one. `Maintenance.check` relies on the order. Others can write between two
         steps.
 
         Args:
@@ -464,9 +466,12 @@ class Store:
             .limit(1)
             .tuples()
         )
-        last = next((last for (last,) in steps.execute(self.database)), None)
-        end = at < oldest if last is None else at <= last
-        table.delete().where(at >= begin, end).execute(self.database)
+        with claimed_transaction(self.database, name="retention") as is_claimed:
+            if not is_claimed:
+                return None
+            last = next((last for (last,) in steps.execute(self.database)), None)
+            end = at < oldest if last is None else at <= last
+            table.delete().where(at >= begin, end).execute(self.database)
         return last
 
 

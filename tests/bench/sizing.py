@@ -24,7 +24,7 @@ from bench import ROOT, markdown_table, put_between
 from load import make_prompts
 
 RESULTS: Final = ROOT / "data" / "results"
-GUIDE: Final = ROOT / "docs" / "operations.md"
+GUIDE: Final = ROOT / "docs" / "scaling.md"
 RATES: Final = (10, 1_000, 100_000)
 USD_PER_CORE_HOUR: Final = 0.05  # about on-demand price of a large cloud, with memory
 P99_SECONDS: Final = 0.1  # limit of queueing and decision

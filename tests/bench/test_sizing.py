@@ -8,7 +8,7 @@ import pytest
 from bench import put_between
 from sizing import RATES, RESULTS, USD_PER_CORE_HOUR, Costs, carry, quantile_at, read_costs, tables
 
-GUIDE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs/scaling.md").read_text(encoding="utf-8")
 
 
 def test_waits_match_queueing_theory() -> None:

@@ -2,38 +2,34 @@
 
 Nothing is lost or counted twice, also during a rolling restart.
 
-Everything except the models is real: two `hybrid-llm serve`, with one and two workers, a
-PostgreSQL, and HAProxy with the shipped configuration.
+Everything except the models is real: two to four `hybrid-llm serve`, a PostgreSQL, and HAProxy with
+the shipped configuration.
 """
 
 import asyncio
 import json
-import os
 import signal
 import socket
-import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import needs
+import pytest
+
+from clusters import cluster_of
 from fakes import DONE, HARD, Answer, Call, FakeUpstream, Gate, answer_json, chunked, whole
 from held_load import HELD, Holding, under_load
-from live import Fields, chat_body, merge
+from live import Samples, chat_body
 from proxy.record import key_hash
 from scripted_models import completion, verdict
 from served import Answer as Response
-from served import Connection, Served, ask, request, until
+from served import Connection, ask, request, until
 from stored import read
 
 pytest_plugins = ["databases"]
 
-CONFIG = Path(__file__).parents[2] / "configs/haproxy.cfg"
-PROCESSES = 3
 # An answer has one token and costs 1 USD; two tokens are allowed.
 DOLLAR = {"price": {"input": 0, "output": 1e6}}
 ONE_TOKEN = {"prompt_tokens": 5, "completion_tokens": 1}
@@ -41,100 +37,19 @@ ONE_TOKEN = {"prompt_tokens": 5, "completion_tokens": 1}
 VERDICT = {"prompt_tokens": 0, "completion_tokens": 200}
 
 
-class Balancer:
-    """HAProxy on its own port."""
-
-    def __init__(self, folder: Path, ports: list[int]) -> None:
-        self._log_file = folder / "haproxy.log"
-        (self.port,) = free_ports(1)
-        self._environment = {f"PROXY_{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports, 1)}
-        self._environment["BALANCER_ADDRESS"] = f"127.0.0.1:{self.port}"
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        program = needs.find("haproxy")
-        with self._log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [program, "-db", "-f", CONFIG],
-                env=os.environ | self._environment,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-    @property
-    def log(self) -> bytes:
-        return self._log_file.read_bytes()
-
-    async def ask(self, key: str, **fields: Any) -> Response:
-        headers = {"authorization": f"Bearer {key}"}
-        return await ask(self.port, chat_body(**fields), headers=headers)
-
-
-class Cluster:
-    """A cluster: its database, balancer and servers."""
-
-    def __init__(self, url: str, balancer: Balancer, proxies: list[Served]) -> None:
-        self.url = url
-        self.balancer = balancer
-        self.proxies = proxies
-
-    def rows(self, condition: str = "true") -> list[dict[str, Any]]:
-        return read(self.url, f"SELECT * FROM requests WHERE {condition}")
-
-    async def wait_for_rows(self, requests: int, condition: str = "true") -> list[dict[str, Any]]:
-        """Wait until there is a row for each request; return the rows."""
-        await until(lambda: len(self.rows(condition)) >= requests, what="the rows are written")
-        return self.rows(condition)
-
-
-def free_ports(number: int) -> list[int]:
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports: list[int] = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
-
-
-@asynccontextmanager
-async def cluster_of(
-    folder: Path, url: str, local: FakeUpstream, cloud: FakeUpstream, changes: Fields
-) -> AsyncIterator[Cluster]:
-    proxies = []
-    for number, port in enumerate(free_ports(2), 1):
-        home = folder / f"proxy-{number}"
-        home.mkdir()
-        own = {"server": {"port": port, "workers": number}, "storage": {"url": url}}
-        proxies.append(Served(home, local, cloud, changes=merge(changes, own)))
-        proxies[-1].port = port
-    balancer = Balancer(folder, [proxy.port for proxy in proxies])
-    async with AsyncExitStack() as stack:
-        for proxy in proxies:  # all are killed when one does not start
-            stack.callback(proxy.kill)
-        await asyncio.gather(*(proxy.start() for proxy in proxies))
-        stack.enter_context(balancer.running())
-
-        async def listens() -> bool:
-            try:
-                return (await ask(balancer.port, path="/ready")).head.status == 200
-            except ConnectionError:
-                return False
-
-        await until(listens, what="the balancer listens")
-        yield Cluster(url, balancer, proxies)
-
-
 def one_token(call: Call) -> Answer:
     return whole(answer_json("Yes", usage=ONE_TOKEN))
 
 
+@pytest.mark.parametrize("workers", [(1, 2), (1, 1, 1, 1)])
 async def test_limits_of_keys_hold_across_all_processes(
-    tmp_path: Path, postgres_url: str, local: FakeUpstream, cloud: FakeUpstream
+    tmp_path: Path,
+    postgres_url: str,
+    local: FakeUpstream,
+    cloud: FakeUpstream,
+    workers: tuple[int, ...],
 ) -> None:
+    processes = sum(workers)
     local.answer = cloud.answer = one_token
     changes = {
         "upstreams": {"cloud": DOLLAR},
@@ -143,6 +58,7 @@ async def test_limits_of_keys_hold_across_all_processes(
             "api_keys": [
                 {"key": "sk-poor", "cloud_usd_per_day": 12},
                 {"key": "sk-slow", "requests_per_minute": 6},
+                {"key": "sk-fast", "requests_per_minute": 300},
                 "sk-free",
             ]
         },
@@ -161,15 +77,20 @@ async def test_limits_of_keys_hold_across_all_processes(
         await asyncio.gather(*(run_client() for _ in range(16)))
         return responses
 
-    async with cluster_of(tmp_path, postgres_url, local, cloud, changes) as cluster:
-        started = time.monotonic()
-        responses = await until_refused("sk-slow", model="local")
-        slow = Counter(response.head.status for response in responses)
-        assert slow.keys() == {200, 429}
-        # The bucket refills by one request in ten seconds.
-        assert 6 <= slow[200] <= 6 + (time.monotonic() - started) / 10 + 1
-
-        sent = sum(slow.values())
+    async with cluster_of(
+        tmp_path, postgres_url, local, cloud, changes, workers=workers
+    ) as cluster:
+        sent = 0
+        for key, per_minute in (("sk-slow", 6), ("sk-fast", 300)):
+            started = time.monotonic()
+            responses = await until_refused(key, model="local")
+            statuses = Counter(response.head.status for response in responses)
+            assert statuses.keys() == {200, 429}
+            # Each process takes up to a twentieth of a minute's requests in advance.
+            ahead = processes * (per_minute // 20)
+            refilled = (time.monotonic() - started) / 60 * per_minute
+            assert per_minute - ahead <= statuses[200] <= per_minute + ahead + refilled + 1
+            sent += len(responses)
 
         async def has_spent(key: str, usd: int) -> bool:
             """Unused leases return after seconds; until then the budget counts as reserved."""
@@ -184,16 +105,22 @@ async def test_limits_of_keys_hold_across_all_processes(
         for key, usd in (("sk-poor", 12), ("sk-free", 40)):
             await until(partial(has_spent, key, usd), what="all is spent")
             sent += len(await until_refused(key, model="cloud", max_tokens=2))
-            assert len(cloud.calls) <= usd + PROCESSES
+            assert len(cloud.calls) <= usd + processes
         # Requests that may be local are answered by every server.
         for _ in range(6):
             answer = await cluster.balancer.ask("sk-free", text=HARD)
             assert answer.head.headers["x-router-target"] == "local"
         rows = await cluster.wait_for_rows(sent + 6)
         assert len(rows) == sent + 6
+        headers = {"authorization": "Bearer sk-free"}
+        scraped = [
+            Samples((await ask(proxy.port, path="/metrics", headers=headers)).body.decode())
+            for proxy in cluster.proxies
+        ]
+        assert sum(samples("router_requests_total") for samples in scraped) == len(rows)
         paid = Counter(row["client_key_hash"] for row in rows if row["cost_usd"] == 1)
         assert sum(paid.values()) == len(cloud.calls)
-        assert 12 <= paid[key_hash("sk-poor")] <= 12 + PROCESSES
+        assert 12 <= paid[key_hash("sk-poor")] <= 12 + processes
 
 
 async def test_conversations_rows_and_judging_work_across_servers(
@@ -307,6 +234,55 @@ async def test_a_rolling_restart_of_servers_loses_no_request(
         assert {row["ending"] for row in rows} == {"ok"}
         for proxy in cluster.proxies:
             assert b"ERROR" not in proxy.log
+
+
+async def test_a_killed_server_costs_no_other_row_and_no_second_call(
+    tmp_path: Path, postgres_url: str, local: FakeUpstream, cloud: FakeUpstream
+) -> None:
+    """A killed process loses its own last rows. The balancer repeats no request."""
+    answered: list[str] = []
+    failed: list[int] = []
+    sent: Counter[int] = Counter()
+    is_over = False
+
+    async def send_requests(number: int) -> None:
+        while not is_over:
+            sent[number] += 1
+            body = chat_body(text=f"How much is {number} + {sent[number]}?", model="cloud")
+            answer = await ask(cluster.balancer.port, body)
+            if answer.head.status == 200:
+                answered.append(answer.request_id)
+            else:
+                failed.append(answer.head.status)
+
+    async with cluster_of(
+        tmp_path, postgres_url, local, cloud, {}, workers=(1, 1, 1, 1)
+    ) as cluster:
+        async with asyncio.TaskGroup() as clients:
+            for number in range(16):
+                clients.create_task(send_requests(number))
+            await until(lambda: len(answered) > 200, what="clients are answered")
+            cluster.proxies[0].kill()
+            running = sent.copy()
+            await until(
+                lambda: all(sent[number] > running[number] for number in running),
+                what="no answer of the killed process is on its way",
+            )
+            before = len(answered)
+            await until(lambda: len(answered) > before + 200, what="the others answer")
+            is_over = True
+        # Only requests that the killed process had received fail, at most one a client.
+        assert set(failed) <= {502}
+        assert len(failed) <= 16
+        prompts = Counter(call.json["messages"][0]["content"] for call in cloud.calls)
+        assert max(prompts.values()) == 1
+        since = set(answered[before:])
+        await until(
+            lambda: since <= {row["id"] for row in cluster.rows()}, what="rows of the others"
+        )
+        ids = Counter(row["id"] for row in cluster.rows())
+        assert max(ids.values()) == 1
+        assert ids.keys() <= set(answered)
 
 
 def listens(port: int) -> bool:

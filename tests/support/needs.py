@@ -44,6 +44,7 @@ PROGRAMS: Final = {
         ("initdb", "/usr/lib/postgresql/*/bin/initdb", "/usr/local/lib/postgresql/*/bin/initdb"),
         "postgresql",
     ),
+    "pgbouncer": Program(("pgbouncer",), "pgbouncer"),
     "prometheus": Program(("prometheus",), "prometheus"),
     "promtool": Program(("promtool",), "prometheus"),
     "haproxy": Program(("haproxy",), "haproxy"),

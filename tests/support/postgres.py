@@ -9,7 +9,6 @@ It runs with `fsync=off`, so a crash of the machine may lose data.
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import psycopg
 
 import needs
+from ports import free_ports
 
 USER = "postgres"  # system user of the server, which must not be root; and database user
 _INSTALLED = "postgresql/*/bin"
@@ -55,7 +55,7 @@ class PostgresServer:
             options = "--auth=trust --encoding=UTF8 --locale=C --no-sync --no-instructions"
             if not self._data.exists():
                 self._run("initdb", "-D", self._data, "-U", USER, *options.split())
-            self.port = _free_port()
+            (self.port,) = free_ports(1)
             with (self._data / "postgresql.conf").open("a") as settings:  # the last line counts
                 settings.write(
                     f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n"
@@ -79,6 +79,11 @@ class PostgresServer:
     def stop(self, *, mode: str = "immediate") -> None:
         """Stop it: immediately, as in a crash, or `fast`, with everything written."""
         self._run("pg_ctl", "stop", "-w", "-t", "60", "-D", self._data, "-m", mode)
+
+    @property
+    def pid(self) -> int:
+        """The first process of the server, which starts one for each connection."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def restart(self) -> None:
         self.stop()
@@ -159,9 +164,3 @@ def _find_programs() -> Path:
 def _version_of(folder: Path) -> float:
     version = folder.parent.name
     return float(version) if version.replace(".", "", 1).isdigit() else 0.0
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
