@@ -48,7 +48,11 @@ SLOW = (
 )
 # Files that measure time or CPU, as do tests that are marked so by hand. They run after the
 # others, in one process.
-ALONE = ("tests/gateway/test_overhead.py", "tests/web/test_large_bodies.py")
+ALONE = (
+    "tests/gateway/test_overhead.py",
+    "tests/gateway/test_tail_latency.py",
+    "tests/web/test_large_bodies.py",
+)
 # Fixtures that start servers. `make quick` leaves their tests out.
 SERVERS = {"browser", "local", "cloud", "postgres", "proxy", "shared_world", "start", "world"}
 

@@ -20,7 +20,7 @@ MAX_ACCEPTED: Final = 128
 # drops what does not fit; a client then retries after a second.
 BACKLOG: Final = 8192
 # After a failure that may last, such as no file descriptor left.
-PAUSE_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 1.0
 
 
 class Acceptor:
@@ -39,7 +39,7 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         *,
         max_accepted: int = MAX_ACCEPTED,
-        pause_seconds: float = PAUSE_SECONDS,
+        pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         self.sockets = tuple(sockets)
         self._make_protocol = make_protocol

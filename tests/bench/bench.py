@@ -16,6 +16,8 @@ The rows:
   routed, unique    the router decides; every prompt is new
   litellm, portkey  other gateways, by --peers (see tests/bench/peers.py)
 
+A burst opens many streams on as many new connections, all at once or within ten seconds.
+
 Requests are a closed loop: each client sends the next request when it has its answer. With many
 clients latency is mostly queueing; compare CPU times. A stream has a chunk every 10 ms; a chunk is
 on time if it arrives before the next one is sent. `load` is the utilisation of the load's own core.
@@ -47,6 +49,7 @@ import httpx2
 import uvicorn
 import uvloop
 
+from bursts import BURSTS, Burst
 from load import KEY, SIMPLE_WORDS, Load, Probe, make_prompts, make_requests, run_upstream
 from peers import PEERS, NotHere, Peer, Place, say
 
@@ -60,6 +63,8 @@ TOKENS: Final = (16, 32, 64, 128, 256)
 MIX: Final = 150  # texts
 PROBE_SECONDS: Final = 0.005
 PROBED: Final = "/health"  # the proxy's cheapest endpoint
+LATE_NS: Final = 20_000_000  # a chunk of a burst that takes longer is late
+PEERS_BURSTS: Final = ("1,000 at once", "2,000 at once")
 
 Row = dict[str, float]
 Table = dict[str, dict[str, Row]]  # by subject and number of clients
@@ -264,7 +269,7 @@ class Subject:
         may_fail: bool = False,
     ) -> None:
         self.port, self.pid, self.clients, self.stream = port, pid, clients, stream
-        self.may_fail = may_fail
+        self.may_fail, self.headers = may_fail, headers
         self.requests = make_requests(model=model, stream=stream, unique=unique, headers=headers)
 
 
@@ -294,6 +299,8 @@ def measure(subject: Subject, *, clients: int, seconds: float, mock: int) -> Row
             "per_second": load.answers / elapsed,
             "p50_ms": _ms(load.latencies, 0.5),
             "p99_ms": _ms(load.latencies, 0.99),
+            "p999_ms": _ms(load.latencies, 0.999),
+            "max_ms": _ms(load.latencies, 1.0),
         }
         if server:
             row["cpu_us"] = used / load.answers * 1e6
@@ -343,10 +350,60 @@ def compare(subjects: Mapping[str, Subject], *, seconds: float, repeats: int, mo
                 if (row := try_once(name, clients, seconds)) is not None:
                     rows.setdefault(name, []).append(row)
         for name, each in rows.items():
-            medians[name][str(clients)] = {
-                key: statistics.median(row[key] for row in each) for key in each[0]
-            }
+            medians[name][str(clients)] = _summary(each)
     return medians
+
+
+def _summary(rows: Sequence[Row]) -> Row:
+    """The median of each figure, and the longest of the longest times."""
+    return {
+        key: (max if key == "max_ms" else statistics.median)([row[key] for row in rows])
+        for key in rows[0]
+    }
+
+
+def measure_burst(subject: Subject, name: str) -> Row:
+    """Measure one of the BURSTS. The first token's times contain the mock's first interval."""
+    memory: list[float] = []
+    pids = process_tree(subject.pid) if subject.pid else []
+
+    def when_open() -> None:
+        if subject.pid:
+            memory.append(memory_mb(subject.pid))
+
+    burst = Burst(
+        subject.port, BURSTS[name], model="cloud", headers=subject.headers, when_open=when_open
+    )
+    before = cpu_seconds(pids)
+    uvloop.run(burst.run())
+    late = sum(transit >= LATE_NS for transit in burst.transits)
+    row = {
+        "first_p50_ms": _ms(burst.first_tokens, 0.5),
+        "first_p99_ms": _ms(burst.first_tokens, 0.99),
+        "max_ms": _ms(burst.first_tokens, 1.0),
+        "transit_p99_ms": _ms(burst.transits, 0.99),
+        "on_time": 1 - late / len(burst.transits) if burst.transits else 0.0,
+        "failed": burst.failed,
+    }
+    if memory:
+        row |= {"memory_mb": memory[0], "cpu_seconds": cpu_seconds(pids) - before}
+    return row
+
+
+def compare_bursts(subjects: Mapping[str, Subject], *, repeats: int) -> Table:
+    """Medians by subject and burst. The other gateways get no burst that they cannot end."""
+    results: Table = {name: {} for name in subjects}
+    for burst in BURSTS:
+        rows: dict[str, list[Row]] = {}
+        for number in range(repeats):
+            for name, subject in subjects.items():
+                if subject.may_fail and name != "nginx" and burst not in PEERS_BURSTS:
+                    continue
+                say(f"{name}, streams: {burst}, {number + 1} of {repeats}")
+                rows.setdefault(name, []).append(measure_burst(subject, burst))
+        for name, each in rows.items():
+            results[name][burst] = _summary(each)
+    return results
 
 
 def probe(port: int, subject: Subject | None, *, seconds: float) -> Row:
@@ -566,14 +623,14 @@ def _compare_servers(
         rows["forced"] = Subject(PROXY_PORT, ours, clients=many, stream=stream)
         if not stream:
             rows["routed, repeats"] = Subject(PROXY_PORT, ours, clients=many, model="auto")
-            # Not with 256 clients: decisions are queued, and the last ones would time out.
+            # Not with more clients: decisions are queued, and the last ones would time out.
             rows["routed, unique"] = Subject(
-                PROXY_PORT, ours, clients=few, model="auto", unique=True
+                PROXY_PORT, ours, clients=(1, 64), model="auto", unique=True
             )
         slow = [name for name in started if name != "nginx"]
         return rows | {name: subject_of(name, few, stream=stream) for name in slow}
 
-    requests = subjects(many=(1, 64, 256), few=(1, 64), stream=False)
+    requests = subjects(many=(1, 64, 128, 256, 512), few=(1, 64, 256), stream=False)
     results: dict[str, Any] = {}
     before = count_reasons(PROXY_PORT)
     results["requests"] = compare(requests, seconds=seconds, repeats=repeats, mock=mock)
@@ -581,17 +638,15 @@ def _compare_servers(
     for by_clients in results["requests"].values():
         for clients, row in by_clients.items():
             direct = results["requests"]["direct"][clients]
-            row |= {f"added_{key}": row[key] - direct[key] for key in ("p50_ms", "p99_ms")}
+            row["added_p50_ms"] = row["p50_ms"] - direct["p50_ms"]
     results["probe"] = {}
     for name in ("nothing", "forced", "routed, unique"):
         say(f"probe during: {name}")
         rows = [probe(PROXY_PORT, requests.get(name), seconds=seconds) for _ in range(repeats)]
-        results["probe"][name] = {
-            key: statistics.median(row[key] for row in rows) for key in rows[0]
-        }
-        results["probe"][name]["max_ms"] = max(row["max_ms"] for row in rows)
+        results["probe"][name] = _summary(rows)
     streams = subjects(many=(64, 256), few=(64,), stream=True)
     results["streams"] = compare(streams, seconds=seconds, repeats=repeats, mock=mock)
+    results["bursts"] = compare_bursts(streams, repeats=repeats)
     results["servers"] = {
         name: {
             "version": started[name].version if name in started else None,
@@ -701,13 +756,14 @@ def peers_table(results: Mapping[str, Any]) -> str:
                 _number(many, "per_second_and_core"),
                 _number(many, "cpu_us", ",.0f", " µs"),
                 _number(results["requests"][name]["1"], "added_p50_ms", ".2f", " ms"),
+                _number(results["requests"][name].get("256", {}), "p99_ms", ",.0f", " ms"),
                 _share(stream["on_time"]) if stream else "",
                 of_server(name, "memory_mb", ".0f", " MB"),
                 of_server(name, "ready_seconds", ".1f", " s"),
             )
         )
     head = (
-        "", "requests/s and core", "CPU of one", "added, p50",
+        "", "requests/s and core", "CPU of one", "added, p50", "p99 with 256 clients",
         "chunks of 64 streams on time", "memory", "ready in",
     )  # fmt: skip
     return markdown_table(head, lines)
@@ -716,7 +772,7 @@ def peers_table(results: Mapping[str, Any]) -> str:
 def requests_table(requests: Table) -> str:
     head = (
         "", "clients", "requests/s", "CPU µs/request", "requests/s and core",
-        "p50", "added", "p99", "added",
+        "p50", "added", "p99", "p99.9", "longest",
     )  # fmt: skip
     return markdown_table(
         head,
@@ -730,7 +786,7 @@ def requests_table(requests: Table) -> str:
                 *(
                     "" if name == "direct" and key.startswith("added") else
                     _number(row, key, ".2f", " ms")
-                    for key in ("p50_ms", "added_p50_ms", "p99_ms", "added_p99_ms")
+                    for key in ("p50_ms", "added_p50_ms", "p99_ms", "p999_ms", "max_ms")
                 ),
             )
             for name, by_clients in requests.items()
@@ -767,6 +823,31 @@ def streams_table(streams: Table) -> str:
             )
             for name, by_clients in streams.items()
             for clients, row in by_clients.items()
+        ),
+    )
+
+
+def bursts_table(bursts: Table) -> str:
+    head = (
+        "streams on new connections", "burst", "first token p50", "p99", "longest",
+        "later chunks within 20 ms", "failed", "memory",
+    )  # fmt: skip
+    return markdown_table(
+        head,
+        (
+            (
+                name,
+                burst,
+                *(
+                    _number(row, key, ",.0f", " ms")
+                    for key in ("first_p50_ms", "first_p99_ms", "max_ms")
+                ),
+                _share(row["on_time"]),
+                _number(row, "failed"),
+                _number(row, "memory_mb", ",.0f", " MB"),
+            )
+            for name, by_burst in bursts.items()
+            for burst, row in by_burst.items()
         ),
     )
 
@@ -836,6 +917,7 @@ def as_sections(results: Mapping[str, Any]) -> dict[str, str]:
         "requests": requests_table(results["requests"]) + "\n\n" + reasons_line(results["reasons"]),
         "probe": probe_table(results["probe"]),
         "streams": streams_table(results["streams"]),
+        "bursts": bursts_table(results["bursts"]),
         "servers": servers_table(results["servers"]),
         "workers": workers_table(results["workers"]),
     }

@@ -1,7 +1,7 @@
 """Many streams on as many new connections: when each begins, and how late its chunks are.
 
-    burst = Burst(port, request, streams=2_000, opening_seconds=0)
-    uvloop.run(burst.run())                  # then burst.first_events, burst.transits …
+    burst = Burst(port, BURSTS["2,000 at once"], model="cloud")
+    uvloop.run(burst.run())                  # then burst.first_tokens, burst.transits …
 
 In the benchmark's other rows connections are kept, as clients keep them. Here each stream is the
 first on its connection, as after a restart, or behind a load balancer that has lost a server.
@@ -10,24 +10,44 @@ first on its connection, as after a restart, or behind a load balancer that has 
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from load import StreamReader
+from load import StreamReader, make_requests
 
 # A stream that has no end after this time counts as failed.
 DEADLINE_SECONDS: Final = 60.0
+
+
+class Pattern(NamedTuple):
+    """How streams are opened, and how fast each is.
+
+    Attributes:
+        opening_seconds: over which the connections are opened; 0 opens all at once.
+    """
+
+    streams: int
+    chunks: int
+    chunk_seconds: float
+    opening_seconds: float
+
+
+BURSTS: Final = {
+    "1,000 at once": Pattern(1_000, 64, 0.1, 0.0),
+    "2,000 at once": Pattern(2_000, 64, 0.1, 0.0),
+    "5,000 slow": Pattern(5_000, 12, 1.0, 10.0),
+}
 
 
 class Burst:
     """Streams that one port is asked for. Times are in nanoseconds.
 
     Args:
-        request: of one stream, as bytes on the wire.
-        opening_seconds: over which the connections are opened; 0 opens all at once.
+        headers: more header lines, each with its line break.
         when_open: called once, when every stream has begun or has failed.
 
     Attributes:
-        first_events: from opening the connection to the stream's first event.
+        first_tokens: from opening the connection to the stream's first token. The mock sends it
+            one interval after the request.
         transits: from sending a chunk at the upstream to its arrival, of the chunks that were sent
             after all streams had begun.
         failed: streams without an end, or that began with an error.
@@ -36,19 +56,28 @@ class Burst:
     def __init__(
         self,
         port: int,
-        request: bytes,
+        pattern: Pattern,
         *,
-        streams: int,
-        opening_seconds: float = 0.0,
+        model: str,
+        headers: bytes = b"",
         when_open: Callable[[], None] | None = None,
     ) -> None:
-        self.port, self.request = port, request
-        self.first_events: list[int] = []
+        self.port = port
+        self.request = next(
+            make_requests(
+                model=model,
+                stream=True,
+                headers=headers,
+                chunk_seconds=pattern.chunk_seconds,
+                chunks=pattern.chunks,
+            )
+        )
+        self.first_tokens: list[int] = []
         self.transits: list[int] = []
         self.failed = 0
         self.steady_from = float("inf")
-        self._streams = self._waiting = self._running = streams
-        self._opening_seconds = opening_seconds
+        self._streams = self._waiting = self._running = pattern.streams
+        self._opening_seconds = pattern.opening_seconds
         self._when_open = when_open
         self._over = asyncio.Event()
 
@@ -110,9 +139,9 @@ class _Stream(asyncio.Protocol):
         now = time.monotonic_ns()
         burst = self._burst
         sent = self._reader.feed(data)
-        if not self._has_begun and b"data: " in data:
+        if sent and not self._has_begun:
             self._has_begun = True
-            burst.first_events.append(now - self._opened)
+            burst.first_tokens.append(now - self._opened)
             burst.begun()
         burst.transits += [now - when for when in sent if when > burst.steady_from]
         if self._reader.is_whole:

@@ -67,7 +67,7 @@ NGINX_CONFIG: Final = """
 {user}
 worker_processes 1;
 pid {folder}/nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
   access_log off;
   keepalive_requests 100000000;

@@ -268,6 +268,8 @@ async def test_spent_budget_survives_a_restart(start: StartProxy, cloud: FakeUps
     await second.stop()
     with sqlite3.connect(first.proxy.config.storage.url.path) as database:
         database.execute("update requests set created_at = ?", (time.time() - 86_400,))
+        for rollup, begins in (("key_days", "day"), ("key_hours", "hour"), ("hours", "hour")):
+            database.execute(f"update {rollup} set {begins} = {begins} - 86400")
     database.close()
     third = await start(with_budget(10))
     answer = await third.chat(text=HARD, headers=TEAM)
