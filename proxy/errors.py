@@ -13,7 +13,7 @@ import msgspec
 DO_NOT_RETRY: Final = (b"x-should-retry", b"false")
 _LISTING_SECONDS: Final = 5.0  # within which a started server's models are listed here
 
-_MAX_RETRY_SECONDS: Final = 30.0  # within which an overload ends, or more processes are started
+_MAX_RETRY_SECONDS: Final = 30.0  # of `retry-after`; an overload should end within this time
 
 
 class RouterError(Exception):
@@ -254,7 +254,11 @@ class LocalModelsUnknown(RouterError):
 
 
 class ProxyOverloaded(RouterError):
-    """The proxy has more work than its core can do. `seconds` is the delay of its event loop."""
+    """The proxy has more work than its core can do.
+
+    Args:
+        seconds: the delay of its event loop.
+    """
 
     status = 503
     code = "proxy_overloaded"
@@ -267,7 +271,7 @@ class ProxyOverloaded(RouterError):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        # Twice the delay: the requests that wait already are answered first.
+        # Twice the delay, because the requests that wait already are answered first.
         return [_retry_after(min(2 * self.seconds, _MAX_RETRY_SECONDS))]
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final
 
 INTERVAL_SECONDS: Final = 0.05
-# The present delay is the median of so many measurements: 0.25 s of them, or longer if they are
-# late. One long pause, such as a collection of garbage, is one measurement and changes no median.
+# The present delay is the median of so many measurements. They take 0.25 s, and longer if they are
+# late. One long pause, such as a garbage collection, is one measurement and cannot be the median.
 WINDOW: Final = 5
 
 
@@ -25,7 +25,7 @@ class LoopDelay:
     """Measures the loop in which it is started.
 
     Attributes:
-        seconds: the median of the last measurements; 0 before there are enough.
+        seconds: the median of the last `WINDOW` measurements. Those not made yet count as 0.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class LoopDelay:
         """
         Args:
             observe: takes each measurement, in seconds.
-            clock: monotonic seconds. The loop's own clock stands still while its callbacks run.
+            clock: monotonic seconds. Not `loop.time()`, which stands still while callbacks run.
         """
         self.seconds = 0.0
         self._observe = observe

@@ -39,7 +39,8 @@ _ANSWER_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300
 _TTFT_BUCKETS: Final = (
     0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 90, 120, 300, 600,
 )  # fmt: skip
-# An idle loop is late by the timer's resolution, a millisecond. Beyond a second it is overloaded.
+# An idle loop is late by the timer's resolution, a millisecond. From a second on (by default) the
+# proxy refuses requests.
 _DELAY_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 )  # fmt: skip
@@ -111,7 +112,7 @@ class Metrics:
         )
         self._loop_delay = Histogram(
             "router_loop_delay_seconds",
-            "How late the event loop ran a timer, 20 times a second: the wait of every event.",
+            "How late the event loop ran a timer, which it runs 20 times a second.",
             buckets=_DELAY_BUCKETS,
             registry=registry,
         )
@@ -296,7 +297,7 @@ class Metrics:
         self._sources = sources
 
     def refresh(self) -> None:
-        """Read this worker's gauges, and publish those that the scraped worker sums."""
+        """Read this worker's gauges. Publish those that are summed over the workers."""
         self._gauges.read(self._sources)
         if self._sources is not None:
             for target in Target:
@@ -410,12 +411,12 @@ class Metrics:
         return known
 
     def expose(self) -> bytes:
-        """The text that Prometheus scrapes. Call it in the thread that calls `refresh`."""
+        """The text that Prometheus scrapes. Call it in the event loop's thread."""
         self.refresh()
         return self.render()
 
     def render(self) -> bytes:
-        """The same with the gauges of the last `refresh`. May run in any thread."""
+        """The text with the gauges of the last `refresh`. May run in any thread."""
         return generate_latest(self._exposed)
 
 
@@ -458,11 +459,11 @@ class _GaugeCollector(Collector):
         self._metrics: Sequence[Metric] = ()
 
     def read(self, sources: GaugeSources | None) -> None:
-        """Read the sources; in the thread that changes them."""
+        """Read the sources. Call it in the thread that changes them."""
         self._metrics = () if sources is None else list(self._gauges_of(sources))
 
     def collect(self) -> Sequence[Metric]:
-        """What was read last."""
+        """The metrics that `read` has made."""
         return self._metrics
 
     @staticmethod

@@ -1,9 +1,9 @@
 """ONNX Runtime, with AMX also in a process that is pinned to one core.
 
 At its import ONNX Runtime decides whether it uses AMX, the matrix unit of newer Intel processors.
-It moves a thread from one core to another, and uses AMX only if its registers survive. With one
-allowed core it cannot test this and does without AMX. So the import may use all cores, and the
-process is pinned again before any other work. The scores are the same, bit by bit
+It moves a thread from one core to another, and uses AMX only if the thread keeps its registers.
+With one allowed core this test is not possible, and AMX stays off. So the import may use all cores,
+and the process is pinned again before any other work. The scores are the same bit by bit
 (docs/decisions/022-amx-on-one-core.md).
 
 Modules of this package import ONNX Runtime from here.
@@ -13,16 +13,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-import numpy as np  # noqa: F401  # its threads must inherit the cores of the process
+import numpy as np  # noqa: F401  # before `unpinned`: its threads inherit the cores
 
 __all__ = ["ort"]
 
 
 @contextlib.contextmanager
-def second_core() -> Iterator[None]:
+def unpinned() -> Iterator[None]:
     """Let this thread, and threads that it starts, use all cores if it is pinned to one.
 
-    Without effect where a cpuset has one core, or the system knows no affinity.
+    No effect if a cpuset has one core only, or if the system has no affinity.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield
@@ -40,5 +40,5 @@ def second_core() -> Iterator[None]:
             os.sched_setaffinity(0, allowed)
 
 
-with second_core():
+with unpinned():
     import onnxruntime as ort

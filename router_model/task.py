@@ -37,7 +37,7 @@ MATERIAL_CHARS: Final = 240
 _MAX_TURNS: Final = 2_000
 _MAX_USER_TURNS: Final = 40
 _MAX_SYSTEM_TURNS: Final = 10
-_SPACE_CHARS: Final = 4_096  # that are looked at at once
+_SPACE_CHARS: Final = 4_096  # white space is looked for in steps of so many
 _READ_CHARS: Final = (6_000, 4_000)  # of the newest turn: at its start and at its end
 _READ_EARLIER_CHARS: Final = (1_500, 500)
 _MAX_EXTRACTED: Final = 8  # turns whose task is extracted
@@ -366,14 +366,14 @@ def _task_of(text: str, *, context: Literal["keep", "drop"] = "keep") -> str:
 
 def _window(text: str, chars: tuple[int, int] = _READ_CHARS) -> str:
     """The part of a turn that is read."""
-    start, end = _bounds(text)
+    start, end = _stripped_span(text)
     if end - start <= sum(chars):
         return text[start:end]
     return text[start : start + chars[0]] + _GAP + text[end - chars[1] : end]
 
 
-def _bounds(text: str) -> tuple[int, int]:
-    """Where a text without white space at its ends begins and ends; it is not copied."""
+def _stripped_span(text: str) -> tuple[int, int]:
+    """Where `text.strip()` begins and ends in a text, without a copy of it."""
     start, end = 0, len(text)
     while text[start : start + _SPACE_CHARS].isspace():
         start += _SPACE_CHARS
@@ -389,8 +389,8 @@ def _without_reminder(text: str, turns: Turns) -> str:
     """A turn without instructions at its end that the system prompt repeats, as aider's has."""
     for role, system in turns[:_MAX_SYSTEM_TURNS]:
         if role in ("system", "developer") and len(text) > _MIN_FRAME_CHARS:
-            end = _bounds(text)[1]
-            start = end - _common_end(text, end, system, _bounds(system)[1])
+            end = _stripped_span(text)[1]
+            start = end - _common_end(text, end, system, _stripped_span(system)[1])
             if start and text[start - 1] != "\n":  # the rest of a line is none of it
                 line_end = text.find("\n", start, end)
                 start = line_end if line_end >= 0 else end
@@ -400,7 +400,7 @@ def _without_reminder(text: str, turns: Turns) -> str:
 
 
 def _common_end(text: str, end: int, other: str, other_end: int) -> int:
-    """The number of characters before the ends that two texts share, up to a limit."""
+    """The number of characters that two texts share before these places, up to a limit."""
     low, high = 0, min(end, other_end, sum(_READ_CHARS))
     while low < high:
         middle = (low + high + 1) // 2

@@ -19,8 +19,8 @@ from router_model.evidence import Evidence
 from router_model.value import CHARS_PER_TOKEN
 
 _MAX_JUDGED: Final = 3_000
-_MAX_JUDGEMENTS: Final = 4 * _MAX_JUDGED  # which estimates read: of two tiers and two judges
-_MAX_ROUTED: Final = _MAX_JUDGED * 5 // 4  # before the join drops those without a score
+_MAX_JUDGEMENTS: Final = 4 * _MAX_JUDGED  # that estimates read: of two tiers and two judges
+_MAX_ROUTED: Final = _MAX_JUDGED * 5 // 4  # judged requests, before a join drops unscored ones
 MAX_COMPARED: Final = 20_000  # requests with the decisions of both routers
 _IDS_AT_ONCE: Final = 500
 
@@ -131,7 +131,7 @@ class QualityQueries(Queries):
         )  # fmt: skip
         with self._reading() as database:
             rows = list(scores.tuples().execute(database))
-            since = max(since, _first_read(database, until))
+            since = max(since, self._oldest_judgement(database, until))
             pairs = list(self._pairs(since, until).tuples().execute(database)) if rows else []
             answers = list(self._answers(since, until).tuples().execute(database)) if rows else []
             compared = list(self._compared(since, until).tuples().execute(database))
@@ -161,10 +161,10 @@ class QualityQueries(Queries):
     ) -> list[CategoryScore]:
         """Mean judge scores by category and tier, including answers that no client got.
 
-        Of the newest `_MAX_JUDGEMENTS`.
+        They are those of the newest `_MAX_JUDGEMENTS`.
         """
         with self._reading() as database:
-            since = max(since, _first_read(database, until))
+            since = max(since, self._oldest_judgement(database, until))
         weight = 1.0 / peewee.fn.COALESCE(Sample.propensity, 1.0)
         query = (
             Judgement.select(
@@ -187,7 +187,7 @@ class QualityQueries(Queries):
     ) -> list[WeightedPair]:
         """The newest judged pairs of a period, at most `_MAX_JUDGED`."""
         with self._reading() as database:
-            both = self._both(max(since, _first_read(database, until)), until)
+            both = self._both(max(since, self._oldest_judgement(database, until)), until)
         query = _routed(
             both, Request.merit, both.c.local, both.c.cloud, Sample.propensity,
             Request.cloud_cost_usd,
@@ -283,8 +283,9 @@ class QualityQueries(Queries):
     def shadow_comparison(
         self, since: float, *, threshold: float, local_price: Price
     ) -> ShadowComparison:
-        """Compare the decisions of the live and the shadow router on the newest requests since
-        `since`, at most `MAX_COMPARED`.
+        """Compare the decisions of the live and the shadow router.
+
+        Reads the newest requests since `since` (UNIX seconds), at most `MAX_COMPARED`.
 
         Args:
             threshold: the threshold of the shadow router.
@@ -308,7 +309,7 @@ class QualityQueries(Queries):
                 *(peewee.fn.COALESCE(peewee.fn.SUM(getattr(Request, name)), 0) for name in summed),
             )
             .where(
-                Request.created_at >= self._first_compared(since),
+                Request.created_at >= self._oldest_compared(since),
                 Request.candidate_score.is_null(False),
                 Request.merit.is_null(False),
             )
@@ -332,16 +333,18 @@ class QualityQueries(Queries):
             comparison = ShadowComparison(*map(operator.add, comparison, added))
         return comparison
 
-    def _first_compared(self, since: float) -> float:
-        """The time of the first request that a comparison counts."""
-        query = (
-            Request.select(Request.created_at)
-            .where(Request.created_at >= since, Request.candidate_score.is_null(False))
-            .order_by(Request.created_at.desc())
-            .offset(MAX_COMPARED - 1)
-            .limit(1)
-        )
-        return next((at for (at,) in self._rows(query)), since)
+    def _oldest_judgement(self, database: peewee.Database, until: float | None) -> float:
+        """The time of the oldest judgement that estimates read; 0 if they read all."""
+        at = Judgement.created_at
+        oldest = self._nth_newest(database, at, _within(at, 0.0, until), _MAX_JUDGEMENTS)
+        return 0.0 if oldest is None else oldest
+
+    def _oldest_compared(self, since: float) -> float:
+        """The time of the oldest request that a comparison reads."""
+        compared = (Request.created_at >= since) & Request.candidate_score.is_null(False)
+        with self._reading() as database:
+            oldest = self._nth_newest(database, Request.created_at, compared, MAX_COMPARED)
+        return since if oldest is None else oldest
 
     def _rows(self, query: Any) -> list[tuple[Any, ...]]:
         with self._reading() as database:
@@ -390,7 +393,8 @@ class QualityQueries(Queries):
             .where(_within(Judgement.created_at, since, until))
             .group_by(Judgement.request_id, Judgement.target)
         )  # fmt: skip
-        judged = _newest(judged, Judgement, number=2 * _MAX_ROUTED)  # of which clients got half
+        # Clients got half of these answers.
+        judged = _newest(judged, Judgement, number=2 * _MAX_ROUTED)
         return _routed(
             judged, Request.target, judged.c.score, Sample.propensity, Request.session_id
         ).where(Request.target == judged.c.target)
@@ -412,20 +416,8 @@ def _within(time: Any, since: float, until: float | None) -> Any:
     return condition if until is None else condition & (time < until)
 
 
-def _first_read(database: peewee.Database, until: float | None) -> float:
-    """The time of the first judgement that estimates read; 0 if they read all."""
-    query = (
-        Judgement.select(Judgement.created_at)
-        .where(_within(Judgement.created_at, 0.0, until))
-        .order_by(Judgement.created_at.desc())
-        .offset(_MAX_JUDGEMENTS - 1)
-        .limit(1)
-    )
-    return next((at for (at,) in query.tuples().execute(database)), 0.0)
-
-
 def _newest(judged: Any, table: type[Judgement | Preference], *, number: int) -> Any:
-    """The rows that were judged last."""
+    """The `number` requests that were judged last."""
     latest: Any = peewee.fn.MAX(table.created_at)
     return judged.order_by(latest.desc()).limit(number).alias("judged")
 

@@ -25,15 +25,15 @@ MAX_FIELDS: Final = 256  # of the body itself
 MAX_ITEMS: Final = 4096  # messages, content parts, input items or tools
 MAX_PROMPTS: Final = 2048  # in one request
 MAX_METADATA: Final = 16
-# Larger bodies are parsed in a thread. It costs 0.15 ms, a smaller body of few values less than a
-# millisecond.
+# Larger bodies are parsed in a thread, which costs 0.15 ms. A smaller body of few values takes less
+# than a millisecond.
 LARGE_BODY_BYTES: Final = 2**18
 LARGE_BODY_STRINGS: Final = 2000  # names of fields included: they take most of the time, some 3 ms
 LARGE_BODY_VALUES: Final = 8000
 LARGE_BODY_ESCAPES: Final = 16_000
 _LIGHT_BODY_BYTES: Final = 2**14
 
-_STEP_BYTES: Final = 2**16  # the lock is held for less than a millisecond
+STEP_BYTES: Final = 2**16  # the lock is held for less than a millisecond
 _SMALL_BODY_BYTES: Final = 100_000  # it cannot have too many values to be decoded at once
 _MAX_METADATA_BYTES: Final = 2**16  # 16 pairs of 64 and 512 characters, all of them escaped
 _CLOSED: Final = re.compile(
@@ -47,7 +47,10 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_heavy(body: bytes) -> bool:
-    """Whether parsing a body takes more than a millisecond or two. What is in texts counts, too."""
+    """Whether parsing a body may take more than two milliseconds.
+
+    The marks of values are counted everywhere, so those within texts count, too.
+    """
     if len(body) <= _LIGHT_BODY_BYTES:
         return False
     if len(body) > LARGE_BODY_BYTES:
@@ -72,8 +75,8 @@ def check_size(body: bytes) -> None:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     totals, escapes = [0, 0, 0], 0
-    for start in range(0, len(body), _STEP_BYTES):
-        step = body[start : start + _STEP_BYTES]
+    for start in range(0, len(body), STEP_BYTES):
+        step = body[start : start + STEP_BYTES]
         decoder.decode(step)
         escapes += step.count(b"\\")
         _add(totals, step, quotes=step.count(b'"'))
@@ -115,14 +118,31 @@ def _outside_strings(body: bytes, start: int, stop: int) -> Iterator[tuple[bytes
         What a step has outside of strings, the number of its quotes, and its end in the body.
     """
     in_string = 0
-    while start < stop:
-        end = min(start + _STEP_BYTES, stop)
-        tail = body[start:end]
-        if (len(tail) - len(tail.rstrip(b"\\"))) % 2:
-            end += 1  # an escaped character belongs to its backslash
-        pieces = body[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+    for end, step in steps_of(body, start, stop):
+        pieces = step.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         yield b"".join(pieces[in_string::2]), len(pieces) - 1, end
         in_string ^= (len(pieces) - 1) & 1
+
+
+def steps_of(
+    body: bytes | memoryview, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Parts of a body of `STEP_BYTES`, or one byte more: none ends between `\\` and its character.
+
+    Args:
+        start: a place that is in no escape.
+
+    Yields:
+        The end of a part in the body, and its bytes.
+    """
+    stop = len(body) if stop is None else stop
+    while start < stop:
+        end = min(start + STEP_BYTES, stop)
+        step = bytes(body[start:end])
+        if end < stop and (len(step) - len(step.rstrip(b"\\"))) % 2:
+            end += 1  # an escaped character belongs to its backslash
+            step = bytes(body[start:end])
+        yield end, step
         start = end
 
 
@@ -148,14 +168,15 @@ def _open_list(body: bytes, end: int) -> str | None:
 
 
 def _without_closed(text: bytes) -> tuple[bytes, int]:
-    """A text without the innermost containers, in steps, and how many there were.
+    """A text without its innermost containers, and how many were removed.
 
-    One that is in two steps stays. The next call finds it, as the text is shorter then.
+    It is read in steps. A container that begins in one step and ends in another stays; a later call
+    removes it, because the text is shorter then.
     """
-    if len(text) <= _STEP_BYTES:
+    if len(text) <= STEP_BYTES:
         return _CLOSED.subn(b"", text)
-    steps = range(0, len(text), _STEP_BYTES)
-    parts = [_CLOSED.subn(b"", text[start : start + _STEP_BYTES]) for start in steps]
+    steps = range(0, len(text), STEP_BYTES)
+    parts = [_CLOSED.subn(b"", text[start : start + STEP_BYTES]) for start in steps]
     return b"".join(part for part, _ in parts), sum(number for _, number in parts)
 
 

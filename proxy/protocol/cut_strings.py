@@ -4,9 +4,10 @@
     fields = decoder.decode(cut.short)
     body = cut.restore(encoder.encode(fields))
 
-A decoder holds the interpreter's lock until it is done: 15 to 50 ms for 31 MB, in which no thread
-runs. Nearly all of such a body is in few strings, an image in base64 or a text. Here their bulk is
-cut out in steps, and put back in steps. A mark stays in its place, which nobody can guess.
+A decoder holds the interpreter's lock until it is done: 12 to 48 ms for 31 MB, in which no thread
+runs. Nearly all of such a body is in few strings, such as an image in base64 or a text. Their bulk
+is cut out and put back, each in steps. A random mark stays in its place, which no client can guess.
+docs/decisions/021-event-loop.md has the figures.
 """
 
 import re
@@ -16,13 +17,14 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.protocol.bounds import STEP_BYTES, steps_of
+
 CUT_FROM_BYTES: Final = 2**20  # a smaller body is decoded in about a millisecond
-_STEP_BYTES: Final = 2**16
 _WINDOW_BYTES: Final = 64  # in which a place to cut is searched
 _LONGEST_ESCAPE: Final = 12  # a surrogate pair: \ud83d\ude00
 _ESCAPES: Final = (b"\\\\", b'\\"', b"\\n", b"\\r", b"\\t", b"\\/", b"\\b", b"\\f")
 _CONTROLS: Final = bytes(range(32))
-# Of a content part. Only the beginning of these is read.
+# Fields of a content part of which only the beginning is read.
 _BINARY_FIELDS: Final = frozenset({"image_url", "file", "input_audio"})
 
 
@@ -41,7 +43,7 @@ class CutBody:
 
     @classmethod
     def of(cls, body: bytes | msgspec.Raw) -> "CutBody":
-        """Cut a body. It need not be valid JSON; then little or nothing may be cut."""
+        """Cut a body. If it is not valid JSON, little or nothing may be cut."""
         view = memoryview(body)
         mark = b"cut-%b-" % secrets.token_hex(16).encode()
         parts: list[memoryview] = []
@@ -56,7 +58,7 @@ class CutBody:
         return cls(short.getvalue(), mark, parts)
 
     def restore(self, data: bytes) -> bytes:
-        """Put back what was cut, wherever its mark is in some JSON."""
+        """Put back what was cut, wherever its mark is in JSON made from `short`."""
         if not self._parts:
             return data
         whole = BytesIO()
@@ -64,8 +66,8 @@ class CutBody:
         for match in self._mark.finditer(data):
             whole.write(data[at : match.start()])
             part = self._parts[int(match[1])]
-            for start in range(0, len(part), _STEP_BYTES):
-                whole.write(part[start : start + _STEP_BYTES])
+            for start in range(0, len(part), STEP_BYTES):
+                whole.write(part[start : start + STEP_BYTES])
             at = match.end()
         whole.write(data[at:])
         return whole.getvalue()
@@ -114,7 +116,7 @@ def _decode(part: memoryview) -> list[str]:
     texts = []
     start = 0
     while start < len(part):
-        end = _place_to_cut(part, start + _STEP_BYTES) if start + _STEP_BYTES < len(part) else None
+        end = _place_to_cut(part, start + STEP_BYTES)
         end = len(part) if end is None else end
         texts.append(msgspec.json.decode(b'"%b"' % bytes(part[start:end]), type=str))
         start = end
@@ -122,21 +124,16 @@ def _decode(part: memoryview) -> list[str]:
 
 
 def _long_runs(view: memoryview) -> list[tuple[int, int]]:
-    """Where long parts of strings begin and end."""
+    """Where parts of strings of at least `STEP_BYTES` begin and end."""
     runs: list[list[int]] = []
     in_string, start = False, 0
-    while start < len(view):
-        end = min(start + _STEP_BYTES, len(view))
-        step = bytes(view[start:end])
-        if (len(step) - len(step.rstrip(b"\\"))) % 2 and end < len(view):
-            end += 1  # an escaped character belongs to its backslash
-            step = bytes(view[start:end])
+    for end, step in steps_of(view):
         plain = step
         if b"\\" in plain:
             for escape in _ESCAPES:
                 plain = plain.replace(escape, b"")
         quotes = plain.count(b'"')
-        is_bulk = in_string and not quotes and len(step) >= _STEP_BYTES and _is_plain(plain)
+        is_bulk = in_string and not quotes and len(step) >= STEP_BYTES and _is_plain(plain)
         if is_bulk and runs and runs[-1][1] == start:
             runs[-1][1] = end
         elif is_bulk:
@@ -150,12 +147,15 @@ def _long_runs(view: memoryview) -> list[tuple[int, int]]:
 
 
 def _is_plain(text: bytes) -> bool:
-    """Whether a decoder would accept it in a string, but for its UTF-8."""
+    """Whether a decoder would accept a text without escapes in a string. UTF-8 is not checked."""
     return b"\\" not in text and len(text.translate(None, _CONTROLS)) == len(text)
 
 
 def _place_to_cut(view: memoryview, start: int) -> int | None:
-    """The next place that is in no character and no escape; None if none is near."""
+    """The first place from `start` on that is in no character and no escape.
+
+    None if there is none within `_WINDOW_BYTES`.
+    """
     window = bytes(view[max(0, start - _LONGEST_ESCAPE) : start + _WINDOW_BYTES])
     before = start - max(0, start - _LONGEST_ESCAPE)
     for place in range(before, len(window)):

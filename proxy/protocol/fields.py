@@ -66,18 +66,18 @@ def read_request(decoder: msgspec.json.Decoder[T], body: bytes, *, at: str = "")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if not body.strip():
             raise InvalidRequest("The request body is empty.") from None
-        raise _no_json(error) from None
+        raise _invalid_json(error) from None
 
 
 def check_body(body: bytes) -> None:
-    """Raises InvalidRequest for a body that is not UTF-8 or has too many values."""
+    """Check the encoding and the number of values. Raises InvalidRequest."""
     try:
         check_size(body)
     except UnicodeDecodeError as error:
-        raise _no_json(error) from None
+        raise _invalid_json(error) from None
 
 
-def _no_json(error: Exception) -> InvalidRequest:
+def _invalid_json(error: Exception) -> InvalidRequest:
     return InvalidRequest(f"The request body is not valid JSON: {error}.")
 
 
@@ -174,7 +174,7 @@ def _read_large(
     try:
         request = cut.restore_view(request)
     except msgspec.DecodeError as error:
-        raise _no_json(error) from None
+        raise _invalid_json(error) from None
     return request
 
 
@@ -269,8 +269,8 @@ def rewrite(
         model: the upstream's name of the model. A request without a model, for a stored prompt,
             stays without one.
         include_usage: ask the upstream for the usage chunk of a stream.
-        changes: what else changes the fields for the upstream, in order. In the fields of a large
-            body, the bulk of a long string may be cut.
+        changes: other changes of the fields for the upstream, in order. They see a large body
+            without the bulk of its long strings (`CutBody.short`).
     """
     cut = CutBody.of(body) if len(body) > CUT_FROM_BYTES else None
     fields = _raw_fields.decode(body if cut is None else cut.short)

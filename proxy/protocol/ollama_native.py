@@ -190,10 +190,10 @@ _LOCAL_FIELDS: Final = ("suffix", "template", "context", "raw", "width", "height
 
 
 def _without_bulk(read: Callable[[bytes], NativeRequest]) -> Callable[[bytes], NativeRequest]:
-    """Translate a large body without the bulk of its strings: only their beginnings count."""
+    """Make `read` translate a large body without the bulk of its strings, which is put back."""
 
     @wraps(read)
-    def read_large(body: bytes) -> NativeRequest:
+    def read_any(body: bytes) -> NativeRequest:
         if len(body) <= CUT_FROM_BYTES:
             return read(body)
         check_body(body)
@@ -201,7 +201,7 @@ def _without_bulk(read: Callable[[bytes], NativeRequest]) -> Callable[[bytes], N
         native = read(cut.short)
         return native._replace(body=body, translated=cut.restore(native.translated))
 
-    return read_large
+    return read_any
 
 
 @_without_bulk

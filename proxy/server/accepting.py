@@ -1,7 +1,7 @@
-"""Accepts the connections of clients: all that wait, in each turn of the event loop.
+"""Accepts all waiting connections of clients in each turn of the event loop.
 
-libuv, below uvloop, accepts one connection in each turn. Under load a turn serves a request of
-every open connection, so that the last of N new clients would wait for N such turns.
+uvloop (libuv) accepts one connection in each turn of the event loop. Under load a turn serves a
+request of every open connection, so the last of N new clients waits for N such turns.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ MAX_ACCEPTED: Final = 128
 # The queue of connections that wait to be accepted. The kernel caps it (`net.core.somaxconn`), and
 # drops what does not fit; a client then retries after a second.
 BACKLOG: Final = 8192
-# After a failure that may last, such as no file descriptor left.
+# The pause after a failure that may last, such as no free file descriptor.
 _PAUSE_SECONDS: Final = 1.0
 
 
@@ -30,7 +30,7 @@ class Acceptor:
         sockets: bound. They belong to the acceptor, which closes them.
         make_protocol: makes the protocol of one connection.
         max_accepted: connections that one turn of the loop accepts from one socket.
-        pause_seconds: after a failure to accept.
+        pause_seconds: the pause after a failure to accept.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:
-                continue  # the client has left
+                continue  # the client has disconnected
             except OSError as error:
                 logger.error(
                     "cannot accept connections: %s; retrying in %g s", error, self._pause_seconds
@@ -93,13 +93,13 @@ class Acceptor:
 
 
 class AcceptingServer(uvicorn.Server):
-    """uvicorn with an `Acceptor` for each run. `run` needs the sockets, which are bound."""
+    """uvicorn that accepts with an `Acceptor`. `run` must get its sockets, which are bound."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # starts the application, and listens on nothing
         if self.started:
             acceptor = Acceptor(sockets or [], self._make_protocol)
-            self.servers = [acceptor]  # type: ignore[list-item] # as much as uvicorn uses
+            self.servers = [acceptor]  # type: ignore[list-item]  # it has what uvicorn calls
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -79,7 +79,7 @@ from proxy.web.openai_api import BodyLimits
 logger = logging.getLogger(__name__)
 
 QUALITY_DAYS: Final = 30.0  # how far back answer quality is measured
-# Reading the spent budget takes long with millions of rows, so it is then read less often.
+# Reading the spent budget takes long with many fallbacks in a day, so it is then read less often.
 BUDGET_READ_SHARE: Final = 0.05
 
 OpenTransport = Callable[[UpstreamConfig], httpx2.AsyncBaseTransport]
@@ -218,7 +218,7 @@ class Proxy:
         body_limits: the minimum rate of a request body.
         command: starts a command of the training pipeline.
         learning_command: makes a step of self-calibration.
-        clock: monotonic seconds, which measure the delay of the event loop.
+        clock: monotonic seconds, to measure the delay of the event loop.
         is_demo: whether stand-in models answer, which the pages say. No configuration sets it.
     """
 

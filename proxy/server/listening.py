@@ -12,7 +12,7 @@ class CannotListen(Exception):
 
 
 def bind_addresses(host: str, port: int) -> list[socket.socket]:
-    """A socket bound to each address of the host, not listening yet. Port 0 is any free port.
+    """A socket bound to each address of the host, not listening yet. Port 0: any free port.
 
     Raises:
         CannotListen: one of them is taken, not allowed or not of this machine.
@@ -28,7 +28,7 @@ def bind_addresses(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind((address[0], port, *address[2:]))
-            port = bound.getsockname()[1]  # one port for all, where any is free
+            port = bound.getsockname()[1]  # after port 0: the same port for the other addresses
     except OSError as error:
         for bound in sockets:
             bound.close()

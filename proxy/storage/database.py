@@ -26,7 +26,7 @@ BUSY_SECONDS: Final = 5.0  # wait of a write for another process's lock
 _CONNECT_SECONDS: Final = 5
 _SILENT_SECONDS: Final = 10  # without acknowledgement, after which a server counts as gone
 MAX_CONNECTIONS: Final = 8  # of one process to PostgreSQL
-_NAMED_LOCKS: Final = 728_204_710  # the first key of their advisory locks
+_NAMED_LOCKS: Final = 728_204_710  # first key of the advisory locks of named transactions
 _ROWS_AT_ONCE: Final = 20  # binding their values blocks all other threads
 
 # SQLSTATE classes of transient errors: connection, locks, deadlocks, space, operator intervention,
@@ -134,15 +134,14 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         ) from None
 
     class _Postgresql(PooledPostgresqlDatabase):  # type: ignore[misc]  # without types
-        """PostgreSQL that accepts any text of a client as a query's parameter, and that can be
-        closed while other threads use it."""
+        """PostgreSQL whose parameters may be any text, and whose pool can be closed in use."""
 
         _is_closing = False
 
         def close_unused(self) -> None:
             """Close the connections that no other thread uses, and the others when they are free.
 
-            A thread that waits for a connection that another one closes may wait for ever.
+            If a connection is closed during a query, the thread of the query may wait for ever.
             """
             self._is_closing = True
             self.close()
@@ -154,7 +153,7 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         def connect(self, reuse_if_open: bool = False) -> bool:
             try:
                 return bool(super().connect(reuse_if_open))
-            except MaxConnectionsExceeded:  # a ValueError, which no caller takes for a failure
+            except MaxConnectionsExceeded:  # a ValueError, which is not among FAILURES
                 raise peewee.OperationalError(
                     f"all {MAX_CONNECTIONS} connections of this process are in use"
                 ) from None
@@ -179,8 +178,8 @@ def _open_postgresql(url: DatabaseUrl, busy_seconds: float, *, read_only: bool) 
         keepalives_interval=_SILENT_SECONDS // 3,
         keepalives_count=3,
         application_name="hybrid-llm-router",
-        # A prepared statement belongs to a server connection, which PgBouncer changes between
-        # transactions: the next one would fail, and its rows would be lost.
+        # No prepared statements: they belong to a server connection, and PgBouncer may use another
+        # one for the next transaction.
         prepare_threshold=None,
         options=options,
     )
@@ -215,10 +214,12 @@ def exclusive_transaction(database: peewee.Database, *, name: str | None = None)
 
 @contextlib.contextmanager
 def claimed_transaction(database: peewee.Database, *, name: str) -> Iterator[bool]:
-    """A transaction that does not wait for those of other processes.
+    """A transaction that runs in one process at a time, without waiting for another process.
 
-    Yields whether no other one of the name runs. On SQLite always, and without a transaction:
-    processes on one file take turns by statement.
+    On SQLite there is no transaction: processes on one file take turns by statement.
+
+    Yields:
+        Whether no other process has a transaction of this name. True on SQLite.
     """
     if isinstance(database, peewee.SqliteDatabase):
         yield True

@@ -196,9 +196,9 @@ class Lookups:
         return spent
 
     def _read_spent(self, since: float, *, by_key: bool) -> dict[str | None, float] | None:
-        """The cloud cost since the start of a day, of all processes; None if it is unknown.
+        """The cloud cost of all processes since the start of a day, in USD; None if it is unknown.
 
-        From the rollups, because a day may have a million rows.
+        It is read from the rollups, because a day may have a million rows.
         """
         database = self._database
         try:
@@ -224,19 +224,19 @@ class Lookups:
 
 
 def _spent_by_keys(database: peewee.Database, since: float) -> dict[str | None, int]:
-    """The picodollars of each API key for the cloud, as in `CallRecord.budget_usd`."""
+    """The cloud cost of each API key in picodollars, as `CallRecord.budget_usd` defines it."""
     spent: dict[str | None, int] = {}
     days = (
         DailyKeyTotals.select(DailyKeyTotals.key_hash, peewee.fn.SUM(DailyKeyTotals.cost_pico))
         .where(DailyKeyTotals.day >= since, DailyKeyTotals.target == "cloud")
         .group_by(DailyKeyTotals.key_hash)
     )
-    # The totals of keys have no reason. A fallback from the cloud is in none of the cloud's, and
-    # costs something only if the attempt or the local model does.
+    # Rollups of keys have no reason, so a fallback to the local tier is not in those of the cloud.
+    # They are summed from the rows; only few have a cost.
     fallbacks = (
         Request.select(Request.client_key_hash, peewee.fn.SUM(Request.cost_usd))
         .where(
-            # Literals: an index is chosen before the parameters are known.
+            # Literals: an index of some rows is chosen before the parameters are known.
             peewee.SQL("reason = 'fallback' AND coalesce(target, '') <> 'cloud' AND cost_usd > 0"),
             Request.created_at >= since,
             Request.client_key_hash.is_null(False),

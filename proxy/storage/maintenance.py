@@ -46,7 +46,7 @@ _ROLLUPS: Final[tuple[tuple[type[SumsTable], Callable[[Rollup], KeyedSums], int]
     (HourlyKeyTotals, lambda rollup: rollup.key_hours, HOUR_SECONDS),
     (DailyKeyTotals, lambda rollup: rollup.key_days, DAY_SECONDS),
 )
-_REPAIR_LOCK: Final = 728_204_711
+_REPAIR_LOCK: Final = 728_204_711  # key of an advisory lock of PostgreSQL, held by the session
 
 
 class Maintenance:
@@ -101,8 +101,8 @@ class Maintenance:
     def check(self, *, repair: bool = False) -> list[str]:
         """List problems, one per line: a corrupt file, and rollups that differ from their rows.
 
-        Where retention deleted rows, rollups may exceed the rows but never fall short. Reads a day
-        at a time, and rows are written meanwhile.
+        Where retention deleted rows, rollups may exceed the rows but never fall short. It reads a
+        day at a time and blocks no writer.
 
         Args:
             repair: correct the rollups of the hours and days with problems.
@@ -127,15 +127,20 @@ class Maintenance:
 
     @contextlib.contextmanager
     def _only_repair(self) -> Iterator[None]:
-        """Exclude other repairs, which would make the same corrections again."""
+        """Exclude other repairs, which would make the same corrections again.
+
+        Raises:
+            StoreUnavailable: another repair is running.
+        """
         if isinstance(self._database, peewee.SqliteDatabase):
-            # The folder: closing the file would release SQLite's locks.
+            # Lock the folder: closing a descriptor of the file would release SQLite's locks.
             folder = os.open(Path(self._database.database).parent, os.O_RDONLY)
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise StoreUnavailable("the database is being repaired") from None
                 yield
-            except BlockingIOError:
-                raise StoreUnavailable("the database is being repaired") from None
             finally:
                 os.close(folder)
             return
@@ -168,7 +173,7 @@ class Maintenance:
         return sorted(days)
 
     def _check_day(self, day: int, *, repair: bool) -> list[str]:
-        """The hours of a day, and the day, whose rollups differ from the rows."""
+        """The problems of the rollups of one day (its start in UNIX seconds) and of its hours."""
         wrong: list[str] = []
         rollup = Rollup()
         with snapshot_transaction(self._database):
@@ -195,7 +200,7 @@ class Maintenance:
     def _correct(
         self, table: type[SumsTable], time: int, stored: KeyedSums, counted: KeyedSums
     ) -> None:
-        """Add what is missing in an hour or day, so that rows written meanwhile count as well."""
+        """Add the difference to the sums of an hour or day: rows written meanwhile stay counted."""
         width = len(split_columns(table)[1])
         added = {
             key: [*map(operator.sub, counted.get(key, [0] * width), stored.get(key, [0] * width))]

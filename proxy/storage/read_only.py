@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import peewee
 
@@ -79,3 +79,23 @@ class Queries:
                 yield self.database
         except FAILURES as error:
             raise StoreUnavailable(f"storage.url: {self.url} cannot be read: {error}") from None
+
+    @staticmethod
+    def _nth_newest(
+        database: peewee.Database, created_at: Any, condition: Any, number: int
+    ) -> float | None:
+        """The time (UNIX seconds) of the nth newest row with a condition; None if there are fewer.
+
+        It selects only the time, so the database can read an index alone.
+
+        Args:
+            created_at: the table's column of the time.
+        """
+        query = (
+            created_at.model.select(created_at)
+            .where(condition)
+            .order_by(created_at.desc())
+            .offset(number - 1)
+            .limit(1)
+        )
+        return next((at for (at,) in query.tuples().execute(database)), None)

@@ -30,19 +30,20 @@ LIST_COLUMNS: Final = (
     "second_look", "verified_merit", "client_key_hash", "error", "prompt",
 )  # fmt: skip
 # A filtered search reads at most this many rows, so that a rare match does not take long. Those of
-# one API key lie all over the table, so each is a page of the disk.
+# one API key are scattered over the table, and each costs a read of the disk.
 SEARCH_LIMIT: Final = 50_000
 KEY_SEARCH_LIMIT: Final = 10_000
 ERROR_LIMIT: Final = 5_000  # of the newest errors, which are grouped
+# Figures of rows read at most this many, for the same reasons.
+FIGURE_ROWS: Final = 10_000
 KEY_FIGURE_ROWS: Final = 5_000
-FIGURE_ROWS: Final = 10_000  # figures of rows read at most this many
 EXCERPT_CHARS: Final = 160
 _ROWS_AT_ONCE: Final = 500
 
 # Sort keys of rows without a value. No real value is beyond them.
 _LAST_DESCENDING: Final = -1.0
 _LAST_ASCENDING: Final = 1e300
-_BEFORE_ALL_IDS: Final = "0"  # of the requests of one time, in a cursor
+_BEFORE_ALL_IDS: Final = "0"  # in a cursor: lower than any id
 
 Sort = Literal["time", "cost", "duration", "tokens", "score"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
@@ -165,7 +166,8 @@ class RequestLog(Queries):
             search_limit = KEY_SEARCH_LIMIT if values.get("client_key_hash") else SEARCH_LIMIT
         key, filters = _sort_key(sort, ascending=ascending), _filters(values, text)
         is_newest_first = sort == "time" and not ascending
-        # One bound on each side: of two, SQLite begins at one, and reads all up to the other.
+        # One bound on each side. Of two, SQLite may begin at the wider one, and read all up to the
+        # other.
         first = since
         if before is not None and sort == "time":
             if ascending:
@@ -177,7 +179,9 @@ class RequestLog(Queries):
         last, searched = None, None
         with self._reading() as database:
             if filters or sort != "time":
-                oldest = _nth_newest(database, _period(since, until, values), search_limit)
+                oldest = self._nth_newest(
+                    database, Request.created_at, _period(since, until, values), search_limit
+                )
                 if oldest is not None:
                     searched, first = search_limit, max(first, oldest)
                     last = (oldest, _BEFORE_ALL_IDS) if is_newest_first else None
@@ -208,7 +212,8 @@ class RequestLog(Queries):
     def exceeds(self, since: float, *, until: float | None, number: int) -> bool:
         """Whether a period has more than this many requests."""
         with self._reading() as database:
-            return _nth_newest(database, _period(since, until), number + 1) is not None
+            period = _period(since, until)
+            return self._nth_newest(database, Request.created_at, period, number + 1) is not None
 
     def figures(
         self,
@@ -225,7 +230,7 @@ class RequestLog(Queries):
 
         Args:
             seconds: the length of the steps of a series.
-            distributions: whether those are wanted.
+            distributions: whether to compute them, which takes most of the time.
             search_limit: the number of newest requests of the period that are read, by default
                 `FIGURE_ROWS`, or `KEY_FIGURE_ROWS` of an API key's.
         """
@@ -235,7 +240,8 @@ class RequestLog(Queries):
         rollup = Rollup(seconds=seconds, distributions=distributions)
         columns = [getattr(Request, name) for name in COLUMNS]
         with self._reading() as database:
-            oldest = _nth_newest(database, _period(since, until, values), search_limit)
+            period = _period(since, until, values)
+            oldest = self._nth_newest(database, Request.created_at, period, search_limit)
             since = since if oldest is None else oldest
             period = _period(since, until, values)
             # Raw rows of the driver: peewee would convert each of a million values.
@@ -327,21 +333,6 @@ def _beyond(key: Any, cursor: tuple[float, str], *, ascending: bool) -> Any:
     if ascending:
         return (key > value) | (same & (Request.id > storable(request_id)))
     return (key < value) | (same & (Request.id < storable(request_id)))
-
-
-def _nth_newest(database: peewee.Database, condition: Any, number: int) -> float | None:
-    """The time of the nth newest of these requests; None if there are fewer.
-
-    It reads the index alone: the rows of one API key lie all over the table.
-    """
-    query = (
-        Request.select(Request.created_at)
-        .where(condition)
-        .order_by(Request.created_at.desc())
-        .offset(number - 1)
-        .limit(1)
-    )
-    return next((at for (at,) in query.tuples().execute(database)), None)
 
 
 def parse_turns(prompt: str | None) -> list[tuple[str, str]] | None:

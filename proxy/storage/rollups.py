@@ -95,7 +95,7 @@ class Rollup:
 
     Args:
         seconds: the length of an "hour".
-        distributions: whether to make histograms, which take most of the time.
+        distributions: whether to fill the histograms, which takes most of the time.
 
     Attributes:
         invented: the hours and names of models that clients chose and that did not answer.

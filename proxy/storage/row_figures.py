@@ -14,13 +14,15 @@ from proxy.storage.queries import RequestQueries
 from proxy.storage.rollups import Rollup, add_sums
 from proxy.storage.tables import DailyHistogram, HourlyTotals
 
-# All that is asked of the rows of a page. Histograms of each minute would take most of the time.
+# All that pages ask of rows. Histograms of each minute would take most of the time.
 _TABLES: Final = (HourlyTotals, DailyHistogram)
 
 
 class RowFigures(RequestQueries):
-    """The queries of `RequestQueries` on some rows: totals and series, and distributions without a
-    period. Use it in the thread that made it.
+    """The queries of `RequestQueries` on some rows. Use it in the thread that made it.
+
+    It answers those for totals, for series, and for distributions over all of its rows. The tables
+    of keys and of hourly distributions are not filled.
 
     Attributes:
         searched: the number of rows that were read; None if they were all of the period.

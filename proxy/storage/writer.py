@@ -67,9 +67,9 @@ MAX_PENDING: Final = 20_000
 MAX_PENDING_CHARS: Final = 2**26
 _BATCH: Final = 1_000
 _RETENTION_SECONDS: Final = 3600.0
-_DELETED_AT_ONCE: Final = 200  # rows in a transaction, for which others wait
-_SWEEP_SECONDS: Final = 0.03  # of steps at a time, for which this writer's rows wait
-_SWEEP_PAUSE_SECONDS: Final = 0.05  # between them, in which others write
+_DELETED_AT_ONCE: Final = 200  # rows of one transaction, for which other writers wait
+_SWEEP_SECONDS: Final = 0.03  # of deleting at a time, while this writer's rows wait
+_SWEEP_PAUSE_SECONDS: Final = 0.05  # between two times, in which rows are written
 
 
 # The columns that a record holds under the same name, in the order of a row.
@@ -423,7 +423,7 @@ class Store:
                 Response.delete().where(Response.id.in_(deleted)).execute(self.database)
 
     def _sweep(self) -> None:
-        """Delete rows past their retention, hourly: in steps, for as long as rows may wait."""
+        """Delete rows past their retention, hourly: for about `_SWEEP_SECONDS` in each call."""
         if self._retention_days is None:
             return
         if not self._unswept:
@@ -447,15 +447,16 @@ class Store:
             self._unswept.clear()
 
     def _delete_older(self, table: Any, begin: float, oldest: float) -> float | None:
-        """Delete one step of old rows, the oldest first; return where the next one begins.
-
-        None if none is left, or if another process deletes: waiting for its row locks would delay
-        the rows of this one. `Maintenance.check` relies on the order. Others can write between two
-        steps.
+        """Delete one step of old rows, the oldest first: `Maintenance.check` relies on the order.
 
         Args:
-            begin: where the step before has ended. PostgreSQL would read the rows before again,
-                until it has removed them from the index.
+            begin: UNIX seconds; the end of the step before. Without it PostgreSQL would read the
+                deleted rows again, until it has removed them from the index.
+            oldest: the end of all steps, exclusive.
+
+        Returns:
+            Where the next step begins. None if no row is left, or if another process deletes
+            rows: waiting for its row locks would delay the rows of this one.
         """
         at = table.created_at
         steps = (

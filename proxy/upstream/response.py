@@ -116,8 +116,8 @@ class UpstreamResponse:
         self._is_closed = False
         self._is_counted = self._is_excused = False
         self._chunks: AsyncIterator[bytes] | None = None
-        # Of `read`: the first piece, and all of them if there are more. The value of this buffer is
-        # not copied; joining the pieces of a large answer would stop the loop for milliseconds.
+        # Of `read`: the first piece, and a buffer of all pieces if there are more. `getvalue` does
+        # not copy; joining the pieces of a large answer would block the loop for milliseconds.
         self._first = b""
         self._whole = BytesIO()
 

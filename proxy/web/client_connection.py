@@ -58,7 +58,7 @@ _TURN_SECONDS: Final = 0.001
 MAX_DISCARDED_BYTES: Final = 512 * 1024
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 16 * 2**20
-_WRITE_BYTES: Final = 2**18  # of an answer in one step: it takes some 0.1 ms
+_WRITE_BYTES: Final = 2**18  # of an answer in one write, which takes some 0.1 ms
 
 CLIENT: Final = "hybrid_llm.client"  # in a request's ASGI scope
 # In the scope of a HEAD request, whose method is GET for the handlers.
@@ -141,9 +141,10 @@ class _Exchange(RequestResponseCycle):
         self._send_body(body, more=more)
 
     async def _send_pieces(self, body: memoryview) -> bytes:
-        """Send a large body but for its last piece, which it returns.
+        """Send all pieces of a large body but the last, and return the last.
 
-        The loop goes on between the pieces as soon as the client reads more slowly than they come.
+        Empty if the client has disconnected. The loop handles other events between two pieces if
+        the client is slow to read them.
         """
         while len(body) > _WRITE_BYTES and not self.disconnected:
             self._send_body(bytes(body[:_WRITE_BYTES]), more=True)

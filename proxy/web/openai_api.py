@@ -175,8 +175,7 @@ class AsgiExchange:
 
     async def _read_body(self, deadline: Deadline | None) -> bytes:
         due = deadline.due if deadline is not None else 0.0
-        # Its value is not copied, and growing it copies nothing. Joining the pieces of 31 MB would
-        # stop the loop for 15 ms.
+        # `getvalue` copies nothing. Joining the pieces of 31 MB would block the loop for 15 ms.
         whole = BytesIO()
         size = 0
         more = True

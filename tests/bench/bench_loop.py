@@ -2,10 +2,9 @@
 
     make bench-loop             # or: python tests/bench/bench_loop.py --only "chat" --stacks
 
-Requests of one kind come one after the other, while other clients send small ones. The table shows
-how late the loop's timer ran, and the processor time of the loop between two of its runs: of a step
-that is made of few calls, the second is the first without what other processes and threads took.
-Writes data/results/bench_loop.json.
+Requests of one kind come one after the other, while another client sends small ones. The table
+shows how late the loop's timer ran, and the CPU time of the loop between two runs of the timer. The
+CPU time leaves out what other threads and processes took. Writes data/results/bench_loop.json.
 """
 
 import asyncio
@@ -45,10 +44,10 @@ RESULTS: Final = Path(__file__).parents[2] / "data" / "results" / "bench_loop.js
 SERVER: Final = Path(__file__).with_name("loop_server.py")
 MODEL: Final = Path(__file__).parents[2] / "data" / "models" / "router"
 LARGE: Final = 31_000_000
-NEAR: Final = 510_000  # below the size at which every body counted as large
+MEDIUM: Final = 510_000
 KEYS: Final = 400  # API keys with a name, each with its own series
 SMALL_PAUSE_SECONDS: Final = 0.02
-PIECE: Final = 2**18
+PIECE_BYTES: Final = 2**18  # of a request, sent at once
 
 Make = Callable[[int], bytes]
 
@@ -59,14 +58,12 @@ class Kind(NamedTuple):
     Attributes:
         data: the bytes of a request, by its number.
         answer: of the upstream; by default a short one.
-        piece: the bytes that are sent at once.
         times: how many requests.
     """
 
     name: str
     data: Make
     answer: Answer | None = None
-    piece: int = PIECE
     times: int = 5
 
 
@@ -157,12 +154,16 @@ def kinds() -> list[Kind]:
     return [
         Kind("chat, 100 B, routed", lambda n: chat(words(100, n), model="auto"), times=100),
         Kind("chat, 30 kB, routed", lambda n: chat(words(30_000, n), model="auto"), times=20),
-        Kind("chat, 500 kB, routed", lambda n: chat(words(NEAR, n), model="auto")),
-        Kind("chat, 500 kB of messages", lambda n: messages(NEAR, 400), times=10),
-        Kind("chat, 500 kB of numbers", lambda n: field("x", nested(NEAR, b"1")), times=10),
-        Kind("chat, 500 kB of arrays", lambda n: field("x", nested(NEAR, b"[1]")), times=10),
-        Kind("chat, 500 kB of escapes", lambda n: chat(b'"%b"' % (b"\\n" * (NEAR // 2))), times=10),
-        Kind("chat, 500 kB image", lambda n: chat(image(NEAR)), times=10),
+        Kind("chat, 500 kB, routed", lambda n: chat(words(MEDIUM, n), model="auto")),
+        Kind("chat, 500 kB of messages", lambda n: messages(MEDIUM, 400), times=10),
+        Kind("chat, 500 kB of numbers", lambda n: field("x", nested(MEDIUM, b"1")), times=10),
+        Kind("chat, 500 kB of arrays", lambda n: field("x", nested(MEDIUM, b"[1]")), times=10),
+        Kind(
+            "chat, 500 kB of escapes",
+            lambda n: chat(b'"%b"' % (b"\\n" * (MEDIUM // 2))),
+            times=10,
+        ),
+        Kind("chat, 500 kB image", lambda n: chat(image(MEDIUM)), times=10),
         Kind("chat, 31 MB text", lambda n: chat(text)),
         Kind("chat, 31 MB text, routed", lambda n: chat(text, model="auto")),
         Kind("chat, 31 MB text, local", lambda n: chat(text, model="local")),
@@ -222,7 +223,7 @@ def kinds() -> list[Kind]:
             whole(answer_json(words(10**7, 1))),
         ),
         Kind("answer, 10 MB JSON, gzip", lambda n: chat("Hello"), compressed_answer(10**7)),
-        Kind("answer, 500 kB JSON", lambda n: chat("Hello"), whole(answer_json(words(NEAR, 1)))),
+        Kind("answer, 500 kB JSON", lambda n: chat("Hello"), whole(answer_json(words(MEDIUM, 1)))),
         Kind(
             "answer, event of 1 MB",
             lambda n: request(
@@ -305,12 +306,12 @@ def signed(data: bytes, number: int) -> bytes:
     return b"%b\r\nauthorization: Bearer sk-bench-%d\r\n%b" % (head, number % KEYS, rest)
 
 
-async def send(port: int, data: bytes, *, piece: int = PIECE) -> int:
+async def send(port: int, data: bytes) -> int:
     """Send a request over a new connection. Returns the status."""
     connection = await Connection.open(port)
     try:
-        for start in range(0, len(data), piece):
-            await connection.send(data[start : start + piece])
+        for start in range(0, len(data), PIECE_BYTES):
+            await connection.send(data[start : start + PIECE_BYTES])
         return (await connection.read_answer()).head.status
     finally:
         connection.leave()
@@ -340,10 +341,10 @@ async def measure(proxy: Subject, upstream: FakeUpstream, kind: Kind) -> dict[st
     statuses = set()
     try:
         requests = [signed(kind.data(n), 0) for n in range(kind.times)]
-        statuses.add(await send(proxy.port, requests[0], piece=kind.piece))  # what is loaded once
+        statuses.add(await send(proxy.port, requests[0]))  # loads what is loaded once
         await proxy.read()
         for data in requests:
-            statuses.add(await send(proxy.port, data, piece=kind.piece))
+            statuses.add(await send(proxy.port, data))
             upstream.calls.clear()
         figures = await proxy.read()
     finally:

@@ -31,12 +31,16 @@ BODY_BYTES: Final = 60_000
 
 
 class Crowd:
-    """Clients of one port, and what became of their requests since `begin`."""
+    """Clients of one port.
 
-    def __init__(self, port: int, request: bytes, *, is_patient: bool) -> None:
+    Attributes:
+        accepted, refused: seconds of the requests since `begin`.
+        failed: clients whose connection broke.
+    """
+
+    def __init__(self, port: int, request: bytes) -> None:
         self._port = port
         self._request = request
-        self._is_patient = is_patient
         self._since = float("inf")
         self.accepted: list[float] = []
         self.refused: list[float] = []
@@ -68,7 +72,7 @@ class Crowd:
         if asked >= self._since:
             times = self.accepted if is_accepted else self.refused
             times.append(time.monotonic() - asked)
-        return int(fields.get(b"retry-after", b"0")) if self._is_patient else 0.0
+        return int(fields.get(b"retry-after", b"0"))
 
 
 async def measure(limit: float | None, *, clients: int, seconds: float) -> dict[str, Any]:
@@ -85,7 +89,7 @@ async def measure(limit: float | None, *, clients: int, seconds: float) -> dict[
         async with subject(Path(folder), url, changes=changes) as proxy:
             os.sched_setaffinity(0, cores[1:])
             request = signed(messages(BODY_BYTES, 400), 0)
-            crowd = Crowd(proxy.port, request, is_patient=True)
+            crowd = Crowd(proxy.port, request)
             tasks = []
             for _ in range(clients):
                 tasks.append(asyncio.create_task(crowd.client()))

@@ -23,8 +23,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -50,7 +51,7 @@ from bench import (
     serving,
     share_cores,
 )
-from clusters import balancer_config
+from clusters import balancer_config, balancer_environment
 from load import KEY, Load, make_requests
 from peers import NotHere, say
 from pgbouncer import PgBouncer
@@ -219,9 +220,7 @@ def start(
     if not setup.reuses_connections:
         settings = settings.replace("http-reuse safe", "option http-server-close")
     file.write_text(settings)
-    environment = {f"PROXY_{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports, 1)}
-    environment["BALANCER_ADDRESS"] = f"127.0.0.1:{balancer}"
-    environment.setdefault("PROXY_2", environment["PROXY_1"])
+    environment = balancer_environment(balancer, ports)
     command = [needs.find("haproxy"), "-db", "-f", str(file)]
     haproxy = stack.enter_context(
         serving(cores.servers, command, port=balancer, path="/health", environment=environment)
@@ -304,18 +303,15 @@ def measure_setup(
         running = start(stack, setup, folder, model, cores, server)
         result: dict[str, Any] = {}
         processes = setup.proxies * setup.workers
-        shares = setup.database != "SQLite"
         if setup.is_idle:
             result["idle_connections"] = connections(running)
             result["idle_ms_per_second"] = measure_idle(running, processes)
         requests = requests_of(setup, create_key(running.ports[0]) if setup.has_issued_key else KEY)
-        run: Callable[[float], Row] = lambda seconds: measure(  # noqa: E731
-            running, requests, clients=setup.clients, seconds=seconds
-        )
-        answers = run(WARM_SECONDS)["answers"]
-        rows = [run(seconds) for _ in range(repeats)]
+        run = partial(measure, running, requests, clients=setup.clients)
+        answers = run(seconds=WARM_SECONDS)["answers"]
+        rows = [run(seconds=seconds) for _ in range(repeats)]
         answers += sum(row.pop("answers") for row in rows)
-        if shares:
+        if setup.database != "SQLite":
             result["connections"] = connections(running)
         check_complete(running, int(answers))
         memory = sum(map(memory_mb, running.servers["proxies"]))

@@ -31,6 +31,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench import quantile
 from postgres import PostgresServer
 from proxy.budget import Price
 from proxy.cli.options import BY_KEY, DEFAULT_DIMENSIONS
@@ -133,8 +134,8 @@ async def bench_writer(config: StorageConfig, pool: list[CallRecord], rate: int)
         "written_per_second": round(written / seconds),
         "dropped": sum(dropped),
         "memory_growth_mb": round(after - before, 1),
-        "lag_p50_ms": [round(_share(values, 0.5), 2) for values in (without, writing)],
-        "lag_p99_ms": [round(_share(values, 0.99), 2) for values in (without, writing)],
+        "lag_p50_ms": [round(quantile(values, 0.5), 2) for values in (without, writing)],
+        "lag_p99_ms": [round(quantile(values, 0.99), 2) for values in (without, writing)],
     }
 
 
@@ -356,11 +357,7 @@ def bench_check(config: StorageConfig) -> dict[str, Any]:
 
 def _summary(values: list[float]) -> dict[str, float]:
     shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {name: round(_share(values, share), 1) for name, share in shares.items()}
-
-
-def _share(values: list[float], share: float) -> float:
-    return sorted(values)[int(share * (len(values) - 1))]
+    return {name: round(quantile(values, share), 1) for name, share in shares.items()}
 
 
 def _rss_mb() -> float:
@@ -471,14 +468,14 @@ def report() -> str:
             group = [
                 ms for name, ms in results["questions_ms"].items() if name.startswith(beginnings)
             ]
-            cells += [max(ms[figure] for ms in group) for figure in ("p50", "max")]
+            cells += [max(ms[part] for ms in group) for part in PARTS]
         lines.append(f"| {title} | {' | '.join(f'{ms:.0f}' for ms in cells)} |")
-    for title, get in (
-        ("a batch of rows", lambda of: of["batch_ms"]),
-        ("a write of another connection", lambda of: of["other_connection_ms"]),
+    for title, key in (
+        ("a batch of rows", "batch_ms"),
+        ("a write of another connection", "other_connection_ms"),
     ):
         for name in ("without", "with"):
-            cells = [get(results["retention"][name])[at] for results in found for at in PARTS]
+            cells = [results["retention"][name][key][part] for results in found for part in PARTS]
             cells_text = " | ".join(f"{ms:.1f}" for ms in cells)
             lines.append(f"| {title}, {name} retention | {cells_text} |")
     pauses = [results["retention"]["with"]["longest_pause_ms"] for results in found]

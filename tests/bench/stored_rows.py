@@ -4,7 +4,7 @@
     fill(config, pool, 10_000_000)
 
 All rows are copies of the records of a pool, each with a time, an id and a history hash of its own.
-So the database makes the rows itself, and their rollups are multiples of those of the pool.
+So the database can copy the rows itself, and their rollups are multiples of those of the pool.
 """
 
 import random
@@ -46,14 +46,14 @@ WORDS: Final = (
     "the model should answer this question about history or write python code that sorts a long "
     "list of numbers quickly and explain why it works for every input"
 ).split()
-JUDGED_EACH: Final = 500  # one of so many requests has a judge's grades of both answers
+JUDGED_EACH: Final = 500  # one request of so many has a judge's grades of both answers
 ERRORS: Final = (
     ("upstream_error", "The cloud tier answered with an error (status 500): req-{:08d} failed"),
     ("upstream_timeout", "The local tier sent nothing for 60 seconds"),
     ("rate_limited", "The cloud tier answered with an error (status 429): try again in {}s"),
 )  # fmt: skip
 _ROWS_AT_ONCE: Final = 100_000
-# Spreads the history hashes, as a hash does: an index of them is written all over.
+# Spreads the history hashes over all values, as a hash does, so writes reach all of their index.
 _SCATTER: Final = 2_654_435_761
 _ALL_SECONDS: Final = 10**12
 
@@ -113,9 +113,7 @@ def copy_of(record: CallRecord, created_at: float) -> CallRecord:
 
 
 def fill(config: StorageConfig, pool: Sequence[CallRecord], rows: int) -> None:
-    """Write rows, evenly spread over the last DAYS days, with rollups and judgements, to an empty
-    database.
-    """
+    """Fill an empty database with rows, rollups and judgements, spread over the last DAYS days."""
     first = time.time() - DAYS * DAY_SECONDS
     step = DAYS * DAY_SECONDS / rows
     _write_pool(config, pool)

@@ -5,36 +5,26 @@ from collections.abc import Sequence
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.loop_delay import INTERVAL_SECONDS, WINDOW, LoopDelay
+from late_clock import LateClock
+from proxy.loop_delay import WINDOW, LoopDelay
 from proxy.metrics import Metrics
-
-
-class LateClock:
-    """A clock by which each timer is late by the next of these seconds, then by none."""
-
-    def __init__(self, delays: Sequence[float]) -> None:
-        self._delays = iter(delays)
-        self._now = 0.0
-        self._is_scheduling = True
-
-    def __call__(self) -> float:
-        if not self._is_scheduling:
-            self._now += INTERVAL_SECONDS + next(self._delays, 0.0)
-        self._is_scheduling = not self._is_scheduling
-        return self._now
 
 
 async def measure(delays: Sequence[float]) -> list[tuple[float, float]]:
     """Each measurement of a loop that is late by these seconds, with the delay after it."""
     results: list[tuple[float, float]] = []
     done = asyncio.Event()
+    clock = LateClock()
+    clock.delay = delays[0]
 
     def observe(seconds: float) -> None:
         results.append((round(seconds, 6), round(delay.seconds, 6)))
         if len(results) == len(delays):
             done.set()
+        else:
+            clock.delay = delays[len(results)]
 
-    delay = LoopDelay(observe=observe, clock=LateClock(delays))
+    delay = LoopDelay(observe=observe, clock=clock)
     delay.start()
     await done.wait()
     delay.stop()
@@ -73,7 +63,7 @@ async def test_a_late_loop_is_in_the_histogram() -> None:
 
 
 async def test_stopping_ends_the_measurement() -> None:
-    delay = LoopDelay(observe=lambda seconds: None, clock=LateClock([]))
+    delay = LoopDelay(observe=lambda seconds: None, clock=LateClock())
     delay.start()
     delay.stop()
     delay.stop()

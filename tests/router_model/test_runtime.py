@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from router_model.runtime import second_core
+from router_model.runtime import unpinned
 
 PROGRAM = """
 import os
@@ -26,7 +26,7 @@ def test_a_pinned_thread_may_use_the_other_cores_within_only() -> None:
     core = min(allowed)
     os.sched_setaffinity(0, {core})
     try:
-        with second_core():
+        with unpinned():
             assert allowed <= os.sched_getaffinity(0)
         assert os.sched_getaffinity(0) == {core}
     finally:
@@ -35,7 +35,7 @@ def test_a_pinned_thread_may_use_the_other_cores_within_only() -> None:
 
 def test_a_choice_of_several_cores_is_not_changed() -> None:
     allowed = os.sched_getaffinity(0)
-    with second_core():
+    with unpinned():
         assert len(allowed) == 1 or os.sched_getaffinity(0) == allowed
     assert os.sched_getaffinity(0) == allowed
 

@@ -513,5 +513,5 @@ def test_all_of_a_long_text_is_new() -> None:
 def test_the_window_of_a_text_leaves_out_the_white_space_around_it(text: str, space: str) -> None:
     padded = space + text + space
     assert task._window(padded) == task._window(padded.strip())
-    start, end = task._bounds(padded)
+    start, end = task._stripped_span(padded)
     assert padded[start:end] == padded.strip()

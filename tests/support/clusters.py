@@ -32,6 +32,14 @@ def balancer_config(proxies: int) -> str:
     return "\n".join([*lines, ""])
 
 
+def balancer_environment(port: int, proxies: Sequence[int]) -> dict[str, str]:
+    """The variables of `balancer_config`, for HAProxy and the proxies on these ports."""
+    environment = {f"PROXY_{n}": f"127.0.0.1:{proxy}" for n, proxy in enumerate(proxies, 1)}
+    environment.setdefault("PROXY_2", environment["PROXY_1"])  # it names at least two
+    environment["BALANCER_ADDRESS"] = f"127.0.0.1:{port}"
+    return environment
+
+
 class Balancer:
     """HAProxy on its own port."""
 
@@ -40,8 +48,7 @@ class Balancer:
         self._config_file.write_text(balancer_config(len(ports)), encoding="utf-8")
         self._log_file = folder / "haproxy.log"
         (self.port,) = free_ports(1)
-        self._environment = {f"PROXY_{n}": f"127.0.0.1:{port}" for n, port in enumerate(ports, 1)}
-        self._environment["BALANCER_ADDRESS"] = f"127.0.0.1:{self.port}"
+        self._environment = balancer_environment(self.port, ports)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -98,7 +105,7 @@ async def cluster_of(
     """A running cluster.
 
     Args:
-        workers: of each server.
+        workers: the number of each server's workers.
     """
     proxies = []
     for number, port in enumerate(free_ports(len(workers)), 1):

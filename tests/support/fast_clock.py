@@ -20,7 +20,7 @@ def fast_clock(start: float, speed: float) -> Callable[[], float]:
 def main() -> None:
     start, speed = map(float, sys.argv[1:3])
     clock = fast_clock(start, speed)
-    # Before the modules of the proxy take them as default arguments.
+    # Before the import: modules of the proxy take these functions as default arguments.
     time.time = clock
     time.time_ns = lambda: int(clock() * 1e9)
     sys.argv[:3] = ["hybrid-llm"]
