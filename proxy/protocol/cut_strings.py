@@ -21,6 +21,7 @@ from proxy.protocol.bounds import STEP_BYTES, steps_of
 
 CUT_FROM_BYTES: Final = 2**20  # a smaller body is decoded in about a millisecond
 _WINDOW_BYTES: Final = 64  # in which a place to cut is searched
+_KEPT_BYTES: Final = 128  # of a string's beginning, which tells what an image is
 _LONGEST_ESCAPE: Final = 12  # a surrogate pair: \ud83d\ude00
 _ESCAPES: Final = (b"\\\\", b'\\"', b"\\n", b"\\r", b"\\t", b"\\/", b"\\b", b"\\f")
 _CONTROLS: Final = bytes(range(32))
@@ -38,8 +39,12 @@ class CutBody:
     def __init__(self, short: bytes, mark: bytes, parts: list[memoryview]) -> None:
         self.short = short
         self._parts = parts
-        self._mark = re.compile(re.escape(mark) + rb"(\d+);")
-        self._text_mark = mark.decode()
+        self._mark = mark
+
+    @classmethod
+    def whole(cls, body: bytes) -> "CutBody":
+        """A body of which nothing is cut."""
+        return cls(body, b"", [])
 
     @classmethod
     def of(cls, body: bytes | msgspec.Raw) -> "CutBody":
@@ -63,7 +68,7 @@ class CutBody:
             return data
         whole = BytesIO()
         at = 0
-        for match in self._mark.finditer(data):
+        for match in re.finditer(re.escape(self._mark) + rb"(\d+);", data):
             whole.write(data[at : match.start()])
             part = self._parts[int(match[1])]
             for start in range(0, len(part), STEP_BYTES):
@@ -84,7 +89,7 @@ class CutBody:
             return value
         match value:
             case str():
-                return self._restore_text(value) if self._text_mark in value else value
+                return self._restore_text(value) if self._mark.decode() in value else value
             case msgspec.Raw():
                 whole = self.restore(bytes(value))
                 return value if len(whole) == len(value) else msgspec.Raw(whole)
@@ -102,7 +107,7 @@ class CutBody:
         return value
 
     def _restore_text(self, text: str) -> str:
-        first, *others = text.split(self._text_mark)
+        first, *others = text.split(self._mark.decode())
         texts = [first]
         for other in others:
             number, _, rest = other.partition(";")
@@ -140,8 +145,9 @@ def _long_runs(view: memoryview) -> list[tuple[int, int]]:
             runs.append([start, end])
         in_string ^= bool(quotes % 2)
         start = end
-    places = (
-        (_place_to_cut(view, run[0]), _place_to_cut(view, run[1] - _WINDOW_BYTES)) for run in runs
+    places = (  # the string may have begun right before its run
+        (_place_to_cut(view, run[0] + _KEPT_BYTES), _place_to_cut(view, run[1] - _WINDOW_BYTES))
+        for run in runs
     )
     return [(first, last) for first, last in places if first is not None and last is not None]
 

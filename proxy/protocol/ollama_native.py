@@ -12,8 +12,7 @@ Sources: Ollama's docs/api.md, api/types.go and server/routes.go as of v0.33.
 
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -189,38 +188,23 @@ _EMBEDDINGS_SHAPE: Final = Shape.of(_Embeddings)
 _LOCAL_FIELDS: Final = ("suffix", "template", "context", "raw", "width", "height", "steps")
 
 
-def _without_bulk(read: Callable[[bytes], NativeRequest]) -> Callable[[bytes], NativeRequest]:
-    """Make `read` translate a large body without the bulk of its strings, which is put back."""
-
-    @wraps(read)
-    def read_any(body: bytes) -> NativeRequest:
-        if len(body) <= CUT_FROM_BYTES:
-            return read(body)
-        check_body(body)
-        cut = CutBody.of(body)
-        native = read(cut.short)
-        return native._replace(body=body, translated=cut.restore(native.translated))
-
-    return read_any
-
-
-@_without_bulk
 def read_chat_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/chat.
 
     Raises:
         InvalidRequest: not JSON, or a field is missing or wrong; `param` names it.
     """
-    request = _read(_chat, body, _CHAT_SHAPE)
+    cut = _cut(body)
+    request = _read(_chat, cut.short, _CHAT_SHAPE)
     messages = request.messages or []
     check_length(messages, "messages")
     fields = _common_fields(request)
-    fields["messages"] = _translate_messages(messages) or [_turn("user", "")]
+    fields["messages"] = _translate_messages(messages, cut) or [_turn("user", "")]
     if is_given(request.tools):
         fields["tools"] = request.tools
     return NativeRequest(
         body,
-        _encode(fields),
+        cut.restore(_encode(fields)),
         local_field=_local_field(request, ("render_only",)),
         context_tokens=_context_tokens(request.options),
         is_load=not messages,
@@ -229,10 +213,10 @@ def read_chat_request(body: bytes) -> NativeRequest:
     )
 
 
-@_without_bulk
 def read_generate_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/generate. Raises as `read_chat_request` does."""
-    request = _read(_generate, body, _GENERATE_SHAPE)
+    cut = _cut(body)
+    request = _read(_generate, cut.short, _GENERATE_SHAPE)
     fields = _common_fields(request)
     prompt = request.prompt or ""
     messages = [_turn("user", prompt, request.images, at="images")]
@@ -241,7 +225,7 @@ def read_generate_request(body: bytes) -> NativeRequest:
     fields["messages"] = messages
     return NativeRequest(
         body,
-        _encode(fields),
+        cut.restore(_encode(fields)),
         local_field=_local_field(request, (*_LOCAL_FIELDS, "render_only")),
         context_tokens=_context_tokens(request.options),
         is_load=not prompt and not request.images,
@@ -250,22 +234,34 @@ def read_generate_request(body: bytes) -> NativeRequest:
     )
 
 
-@_without_bulk
 def read_embed_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embed. Raises as `read_chat_request` does."""
-    request = _read(_embed, body, _EMBED_SHAPE)
+    cut = _cut(body)
+    request = _read(_embed, cut.short, _EMBED_SHAPE)
     fields: dict[str, Any] = {"model": without_tag(request.model), "input": request.input or ""}
     if is_given(request.dimensions):
         fields["dimensions"] = request.dimensions
-    return NativeRequest(body, _encode(fields), is_load=not is_given(request.input))
+    return NativeRequest(body, cut.restore(_encode(fields)), is_load=not is_given(request.input))
 
 
-@_without_bulk
 def read_embeddings_request(body: bytes) -> NativeRequest:
     """Read the body of POST /api/embeddings, the older form. Raises as `read_chat_request` does."""
-    request = _read(_embeddings, body, _EMBEDDINGS_SHAPE)
+    cut = _cut(body)
+    request = _read(_embeddings, cut.short, _EMBEDDINGS_SHAPE)
     fields = {"model": without_tag(request.model), "input": request.prompt}
-    return NativeRequest(body, _encode(fields), is_load=not request.prompt)
+    return NativeRequest(body, cut.restore(_encode(fields)), is_load=not request.prompt)
+
+
+def _cut(body: bytes) -> CutBody:
+    """A large body without the bulk of its strings, which is put back after the translation.
+
+    Raises:
+        InvalidRequest: not UTF-8, or too many values.
+    """
+    if len(body) <= CUT_FROM_BYTES:
+        return CutBody.whole(body)
+    check_body(body)
+    return CutBody.of(body)
 
 
 def _read(decoder: msgspec.json.Decoder[T], body: bytes, shape: Shape) -> T:
@@ -365,8 +361,12 @@ def _local_field(request: _Generation, names: Sequence[str]) -> str | None:
     return None
 
 
-def _translate_messages(messages: Sequence[_Message]) -> list[dict[str, Any]]:
-    """The messages in OpenAI's format. Calls and results without an id get one, in order."""
+def _translate_messages(messages: Sequence[_Message], cut: CutBody) -> list[dict[str, Any]]:
+    """The messages in OpenAI's format. Calls and results without an id get one, in order.
+
+    Args:
+        cut: what the messages were read of.
+    """
     translated = []
     pending = _PendingCalls()
     for index, message in enumerate(messages):
@@ -379,7 +379,7 @@ def _translate_messages(messages: Sequence[_Message]) -> list[dict[str, Any]]:
         if message.tool_calls:
             check_length(message.tool_calls, f"messages[{index}].tool_calls")
             calls = [
-                _translate_call(call, f"call_{index}_{number}")
+                _translate_call(call, f"call_{index}_{number}", cut)
                 for number, call in enumerate(message.tool_calls)
             ]
             pending = _PendingCalls((call["id"], call["function"]["name"]) for call in calls)
@@ -391,11 +391,12 @@ def _translate_messages(messages: Sequence[_Message]) -> list[dict[str, Any]]:
     return translated
 
 
-def _translate_call(call: _ToolCall, new_id: str) -> dict[str, Any]:
-    raw = bytes(call.function.arguments)
+def _translate_call(call: _ToolCall, new_id: str, cut: CutBody) -> dict[str, Any]:
+    # Whole: an object becomes a string here, so that its strings are escaped once more.
+    raw = cut.restore(bytes(call.function.arguments))
     arguments = "{}" if raw in (b"", b"null") else raw.decode()
     if raw.startswith(b'"'):  # some clients send OpenAI's form
-        arguments = read_text(call.function.arguments) or "{}"
+        arguments = read_text(msgspec.Raw(raw)) or "{}"
     function = {"name": call.function.name, "arguments": arguments}
     return {"id": call.id or new_id, "type": "function", "function": function}
 

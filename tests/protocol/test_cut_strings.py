@@ -14,6 +14,7 @@ import pytest
 
 from proxy.errors import InvalidRequest
 from proxy.protocol import fields, rewrite
+from proxy.protocol.bounds import STEP_BYTES
 from proxy.protocol.chat import parse_chat
 from proxy.protocol.cut_strings import CUT_FROM_BYTES, CutBody
 from proxy.protocol.messages import parse_messages
@@ -173,3 +174,47 @@ def _known() -> Any:
     from proxy.protocol import chat
 
     return chat._known_chat_request
+
+
+TOOL_TEXTS = {
+    "source code": "x = 1  # a line\n    print('the next')\n" * 40_000,
+    "quotes": 'he said "this", and a long text follows that has some more words. ' * 30_000,
+    "arguments": "A" * 200_000 + '","command":"rm","z":"' + "A" * 1_200_000,
+}
+
+
+@pytest.mark.parametrize("text", TOOL_TEXTS.values(), ids=TOOL_TEXTS.keys())
+@pytest.mark.parametrize("as_text", [False, True], ids=["object", "text"])
+def test_arguments_of_a_tool_call_stay_what_they_are(text: str, as_text: bool) -> None:
+    """Ollama's API has them as an object, OpenAI's as a text, in which all is escaped once more."""
+    arguments = {"path": "a.py", "text": text}
+    function = {"name": "write", "arguments": json.dumps(arguments) if as_text else arguments}
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+    messages = [{"role": "user", "content": "Hi"}, call]
+    body = json.dumps({"model": "auto", "messages": messages}, ensure_ascii=False).encode()
+    translated = json.loads(read_chat_request(body).translated)
+    sent = translated["messages"][1]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == arguments
+
+
+@pytest.mark.parametrize("offset", [-60, -12, -11, -5, -4, -2, -1, 0, 1, 2, 60])
+def test_the_beginning_of_an_image_tells_its_type_wherever_it_is(offset: int) -> None:
+    """What is cut begins at a step of the search, in which the image may just have begun."""
+    image = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(1_200_000)).decode()
+    for sent in (image, "data:image/png;base64," + image):
+
+        def native(padding: int, image: str = sent) -> bytes:
+            message = {"role": "user", "content": "x" * padding, "images": [image]}
+            return json.dumps({"model": "auto", "messages": [message]}).encode()
+
+        padding = STEP_BYTES - native(0).index(sent[:8].encode()) + offset
+        translated = json.loads(read_chat_request(native(padding)).translated)
+        (part,) = [
+            part for part in translated["messages"][0]["content"] if part["type"] == "image_url"
+        ]
+        assert part["image_url"]["url"] == "data:image/png;base64," + image
+    chat = encode(image_parts("data:image/png;base64," + image))
+    at = chat.index(b"data:image")
+    parts = image_parts("data:image/png;base64," + image)
+    parts[0]["text"] += "x" * (STEP_BYTES - at + offset)
+    assert "image_url" not in parse_chat(encode(parts)).needs
