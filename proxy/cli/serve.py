@@ -82,7 +82,7 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     config = load_to_serve(config_path, host=host, port=port, workers=workers)
 
     from proxy.config import ConfigError
-    from proxy.server import Proxy, Server, check_worker_keys, is_worker, worker_slot
+    from proxy.server import CannotListen, Proxy, Server, check_worker_keys, is_worker, worker_slot
     from proxy.storage import StoreUnavailable
     from proxy.upstream import check_network
 
@@ -98,6 +98,8 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from None
     except StoreUnavailable as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None
@@ -141,6 +143,7 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
     from proxy.cli.demo import DemoNotInstalled, run_demo
     from proxy.cli.stand_in import StandInFailed
     from proxy.config import ConfigError
+    from proxy.server import CannotListen
     from proxy.storage import StoreUnavailable
 
     try:
@@ -148,6 +151,8 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from None
     except (DemoNotInstalled, StandInFailed, StoreUnavailable) as error:
         click.echo(str(error), err=True)
         raise SystemExit(1) from None

@@ -12,6 +12,8 @@ from typing import Final
 
 import uvicorn
 
+from proxy.server.listening import CannotListen, describe_failure
+
 logger = logging.getLogger(__name__)
 
 # Connections that one turn accepts at most, so that the open ones do not wait. One costs 0.02 ms.
@@ -51,6 +53,7 @@ class Acceptor:
         for listening in self.sockets:
             listening.setblocking(False)
             listening.listen(BACKLOG)
+        for listening in self.sockets:
             self._loop.add_reader(listening, self._accept, listening)
 
     def close(self) -> None:
@@ -63,7 +66,8 @@ class Acceptor:
             listening.close()
 
     async def wait_closed(self) -> None:
-        """Part of an `asyncio.Server`. `close` leaves nothing to wait for."""
+        """Wait until the protocols of all accepted connections know their connection."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(self._max_accepted):
@@ -85,7 +89,12 @@ class Acceptor:
                 self._loop.connect_accepted_socket(self._make_protocol, connection)
             )
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(self._on_opened)
+
+    def _on_opened(self, task: asyncio.Task[object]) -> None:
+        self._opening.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("cannot open a connection", exc_info=error)
 
     def _resume(self, listening: socket.socket) -> None:
         if not self._is_closed:
@@ -95,11 +104,32 @@ class Acceptor:
 class AcceptingServer(uvicorn.Server):
     """uvicorn that accepts with an `Acceptor`. `run` must get its sockets, which are bound."""
 
+    _acceptor: Acceptor | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then listen.
+
+        Raises:
+            CannotListen: another program has begun to listen since the sockets were bound.
+        """
         await super().startup([])  # starts the application, and listens on nothing
-        if self.started:
-            acceptor = Acceptor(sockets or [], self._make_protocol)
-            self.servers = [acceptor]  # type: ignore[list-item]  # it has what uvicorn calls
+        if not self.started:
+            return
+        try:
+            self._acceptor = Acceptor(sockets or [], self._make_protocol)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            host, port = (sockets or [])[0].getsockname()[:2]
+            raise CannotListen(describe_failure(error, host, port)) from None
+        self.servers = [self._acceptor]  # type: ignore[list-item]  # it has what uvicorn calls
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._acceptor is not None:
+            # uvicorn tells the connections to end, and waits for them. One that is still being
+            # opened would not be told.
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+        await super().shutdown(sockets)
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

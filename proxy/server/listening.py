@@ -32,7 +32,7 @@ def bind_addresses(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for bound in sockets:
             bound.close()
-        raise CannotListen(_describe(error, host, port)) from None
+        raise CannotListen(describe_failure(error, host, port)) from None
     return sockets
 
 
@@ -46,7 +46,8 @@ def check_address(host: str, port: int) -> None:
         bound.close()
 
 
-def _describe(error: OSError, host: str, port: int) -> str:
+def describe_failure(error: OSError, host: str, port: int) -> str:
+    """Why the address cannot be used, and what to do."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"Port {port} is in use on {host}. {_CHOOSE}"

@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
+import uvicorn
 import uvloop
 
-from proxy.server.accepting import BACKLOG, Acceptor
-from proxy.server.listening import bind_addresses
+from proxy.server.accepting import BACKLOG, AcceptingServer, Acceptor
+from proxy.server.listening import CannotListen, bind_addresses
 
 CLIENTS = 300
 
@@ -55,14 +56,17 @@ async def accepting(listening: socket.socket, **settings: Any) -> AsyncIterator[
 
 
 class Failing(socket.socket):
-    """A listening socket whose next accepts raise errors."""
+    """A listening socket that counts, and whose next accepts raise errors."""
 
     errors: list[int]
+    accepted = 0
 
     def accept(self) -> tuple[socket.socket, object]:
         if self.errors:
             raise OSError(self.errors.pop(0), "scripted")
-        return super().accept()
+        connection = super().accept()
+        self.accepted += 1
+        return connection
 
 
 @contextmanager
@@ -157,3 +161,43 @@ def test_each_address_of_a_host_is_bound_to_one_port() -> None:
 def test_the_queue_holds_more_than_a_burst() -> None:
     """A connection that does not fit is dropped, and the client retries after a second."""
     assert BACKLOG >= 5_000
+
+
+def test_connections_of_the_last_moment_are_known_once_it_is_closed() -> None:
+    """At shutdown uvicorn tells the connections to end, and waits for seconds for the others."""
+
+    async def run(listening: Failing) -> tuple[int, int]:
+        async with accepting(listening) as acceptor:
+            while listening.accepted < 20:  # noqa: ASYNC110 -- a few turns of the loop
+                await asyncio.sleep(0)
+            before = Counted.made
+            acceptor.close()
+            await acceptor.wait_closed()
+            return before, Counted.made
+
+    with clients_of(20) as listening:
+        assert uvloop.run(asyncio.wait_for(run(listening), 10.0)) == (0, 20)
+
+
+def test_an_address_that_was_taken_during_the_start_ends_the_application() -> None:
+    """Two sockets can be bound to one address while neither listens."""
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        ended.append(True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    [bound] = bind_addresses("127.0.0.1", 0)
+    port = bound.getsockname()[1]
+    [other] = bind_addresses("127.0.0.1", port)
+    other.listen()
+    try:
+        with pytest.raises(CannotListen, match=f"Port {port} is in use on 127.0.0.1"):
+            AcceptingServer(uvicorn.Config(app, lifespan="on", log_config=None)).run([bound])
+    finally:
+        other.close()
+        bound.close()
+    assert ended
