@@ -15,6 +15,7 @@ from proxy.record import DAY_SECONDS, HOUR_SECONDS
 from proxy.storage.database import (
     FAILURES,
     StoreUnavailable,
+    claimed_transaction,
     close_all,
     integrity_errors,
     is_postgresql,
@@ -46,14 +47,14 @@ _ROLLUPS: Final[tuple[tuple[type[SumsTable], Callable[[Rollup], KeyedSums], int]
     (HourlyKeyTotals, lambda rollup: rollup.key_hours, HOUR_SECONDS),
     (DailyKeyTotals, lambda rollup: rollup.key_days, DAY_SECONDS),
 )
-_REPAIR_LOCK: Final = 728_204_711  # key of an advisory lock of PostgreSQL, held by the session
 
 
 class Maintenance:
     """Maintenance of one database. Every method blocks, some for minutes."""
 
-    def __init__(self, database: peewee.Database) -> None:
+    def __init__(self, database: peewee.Database, config: StorageConfig) -> None:
         self._database = database
+        self._config = config
 
     @classmethod
     @contextlib.contextmanager
@@ -67,7 +68,7 @@ class Maintenance:
         database = open_database(config)
         try:
             with database.connection_context():
-                yield cls(database)
+                yield cls(database, config)
         except FAILURES as error:
             raise StoreUnavailable(f"storage.url: {redacted_url(config)}: {error}") from None
         finally:
@@ -144,15 +145,19 @@ class Maintenance:
             finally:
                 os.close(folder)
             return
-        (is_free,) = self._database.execute_sql(
-            "SELECT pg_try_advisory_lock(%s)", (_REPAIR_LOCK,)
-        ).fetchone()
-        if not is_free:
-            raise StoreUnavailable("the database is being repaired")
+        # A transaction on a connection of its own holds the lock. A session's lock would stay with
+        # a server connection that PgBouncer has given to others.
+        claims = open_database(self._config)
         try:
-            yield
+            with (
+                claims.connection_context(),
+                claimed_transaction(claims, name="repair") as is_free,
+            ):
+                if not is_free:
+                    raise StoreUnavailable("the database is being repaired")
+                yield
         finally:
-            self._database.execute_sql("SELECT pg_advisory_unlock(%s)", (_REPAIR_LOCK,))
+            close_all(claims)
 
     def _days(self) -> list[int]:
         """The starts of the days that have rows or rollups."""

@@ -456,7 +456,7 @@ class Store:
 
         Returns:
             Where the next step begins. None if no row is left, or if another process deletes
-            rows: waiting for its row locks would delay the rows of this one.
+            from the table: waiting for its row locks would delay the rows of this one.
         """
         at = table.created_at
         steps = (
@@ -467,7 +467,8 @@ class Store:
             .limit(1)
             .tuples()
         )
-        with claimed_transaction(self.database, name="retention") as is_claimed:
+        name = f"retention of {table._meta.table_name}"
+        with claimed_transaction(self.database, name=name) as is_claimed:
             if not is_claimed:
                 return None
             last = next((last for (last,) in steps.execute(self.database)), None)

@@ -147,7 +147,8 @@ def test_processes_share_few_connections_through_a_pooler(postgres_url: str) -> 
             thread.join()
         refilled = time.monotonic() - started  # a request a second
         with Maintenance.open(config_of(pooled.url)) as maintenance:
-            assert maintenance.check(repair=True) == []
+            for _ in range(3):  # the first leaves no lock behind
+                assert maintenance.check(repair=True) == []
     written = {row["id"] for row in read(postgres_url, "SELECT id FROM requests")}
     assert written == {record.id for each in records for record in each}
     assert 60 <= sum(granted) <= 60 + refilled + 1
@@ -160,7 +161,10 @@ def test_one_process_at_a_time_deletes_old_rows(
     fill(postgres_url, [finished(created_at=now - 3 * DAY, model="old")])
     other = open_database(config_of(postgres_url))
     try:
-        with other.connection_context(), claimed_transaction(other, name="retention") as claimed:
+        with (
+            other.connection_context(),
+            claimed_transaction(other, name="retention of requests") as claimed,
+        ):
             assert claimed
             other.execute_sql("SELECT * FROM requests FOR UPDATE")
             with opened(postgres_url, retention_days=1) as store:  # nor does it wait
