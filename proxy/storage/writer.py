@@ -478,11 +478,11 @@ class Store:
 
 
 async def retry_until_written(look_up: Callable[[], T | None]) -> T | None:
-    """Look up one row, and retry once if it is missing: a row is written shortly after its request.
+    """Look up one row, and retry while it may not be written yet: for 1.2 s on a busy machine.
 
     Raises as `look_up` does.
     """
-    for wait in (0.0, 2 * FLUSH_SECONDS):
+    for wait in (0.0, 2 * FLUSH_SECONDS, 4 * FLUSH_SECONDS):
         await asyncio.sleep(wait)
         if (row := await asyncio.to_thread(look_up)) is not None:
             return row
