@@ -4,9 +4,9 @@
     delay.start()
     delay.seconds                # the present delay
 
-All requests of a process share one loop, so whatever blocks it delays all of them. The delay is
-what an event waits before it is handled. A timer measures it twenty times a second, for a few
-microseconds each.
+All requests of a process share one event loop, and a blocked loop delays each of them. The delay
+is the time that an event waits until it is handled. A timer measures it 20 times a second. One
+measurement takes a few microseconds.
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """The commands that set up and run the proxy: init, serve and demo."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -81,20 +83,29 @@ def serve(config_path: Path, host: str | None, port: int | None, workers: int | 
     """
     config = load_to_serve(config_path, host=host, port=port, workers=workers)
 
-    from proxy.config import ConfigError
-    from proxy.server import CannotListen, Proxy, Server, check_worker_keys, is_worker, worker_slot
-    from proxy.storage import StoreUnavailable
+    from proxy.server import Proxy, Server, check_address, check_worker_keys, is_worker, worker_slot
     from proxy.upstream import check_network
 
-    try:
+    with _failed_start_reported():
         check_worker_keys(config)
         if not is_worker():  # the parent process has checked it, and logged the proxies
-            _check_address(config)
+            check_address(config.server.host, config.server.port)
             check_network(config)
         if config.server.workers > 1 and not is_worker():
             _run_workers(config)
         else:
             Server(Proxy(config, path=config_path), worker_slot=worker_slot()).run()
+
+
+@contextmanager
+def _failed_start_reported() -> Iterator[None]:
+    """End the command with one sentence for what keeps a proxy from starting."""
+    from proxy.config import ConfigError
+    from proxy.server import CannotListen
+    from proxy.storage import StoreUnavailable
+
+    try:
+        yield
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise SystemExit(2) from None
@@ -114,16 +125,6 @@ def _run_workers(config: "Config") -> None:
     raise SystemExit(Workers(config, command=command).run())
 
 
-def _check_address(config: "Config") -> None:
-    """End the command with one sentence if the address cannot be used."""
-    from proxy.server import CannotListen, check_address
-
-    try:
-        check_address(config.server.host, config.server.port)
-    except CannotListen as error:
-        raise click.ClickException(str(error)) from None
-
-
 @click.command()
 @config_option(DEMO_CONFIG)
 @host_option
@@ -138,21 +139,15 @@ def demo(config_path: Path, host: str | None, port: int | None) -> None:
     Example: hybrid-llm demo --port 8080
     """
     config = load_to_serve(config_path, host=host, port=port)
-    _check_address(config)
 
     from proxy.cli.demo import DemoNotInstalled, run_demo
     from proxy.cli.stand_in import StandInFailed
-    from proxy.config import ConfigError
-    from proxy.server import CannotListen
-    from proxy.storage import StoreUnavailable
+    from proxy.server import check_address
 
-    try:
-        run_demo(config)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(2) from None
-    except CannotListen as error:
-        raise click.ClickException(str(error)) from None
-    except (DemoNotInstalled, StandInFailed, StoreUnavailable) as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(1) from None
+    with _failed_start_reported():
+        check_address(config.server.host, config.server.port)
+        try:
+            run_demo(config)
+        except (DemoNotInstalled, StandInFailed) as error:
+            click.echo(str(error), err=True)
+            raise SystemExit(1) from None

@@ -42,13 +42,10 @@ class CutBody:
         self._mark = mark
 
     @classmethod
-    def whole(cls, body: bytes) -> "CutBody":
-        """A body of which nothing is cut."""
-        return cls(body, b"", [])
-
-    @classmethod
     def of(cls, body: bytes | msgspec.Raw) -> "CutBody":
-        """Cut a body. If it is not valid JSON, little or nothing may be cut."""
+        """Cut a body above `CUT_FROM_BYTES`. Of what is not valid JSON little or nothing is cut."""
+        if len(body) <= CUT_FROM_BYTES:
+            return cls(bytes(body), b"", [])
         view = memoryview(body)
         mark = b"cut-%b-" % secrets.token_hex(16).encode()
         parts: list[memoryview] = []

@@ -272,8 +272,8 @@ def rewrite(
         changes: other changes of the fields for the upstream, in order. They see a large body
             without the bulk of its long strings (`CutBody.short`).
     """
-    cut = CutBody.of(body) if len(body) > CUT_FROM_BYTES else None
-    fields = _raw_fields.decode(body if cut is None else cut.short)
+    cut = CutBody.of(body)
+    fields = _raw_fields.decode(cut.short)
     if is_given(fields.get("model", msgspec.Raw())):
         fields["model"] = msgspec.Raw(_encoder.encode(model))
     if include_usage:
@@ -285,8 +285,7 @@ def rewrite(
         fields["stream_options"] = msgspec.Raw(_encoder.encode(stream_options))
     for change in changes:
         change(fields)
-    sent = _encoder.encode(fields)
-    return sent if cut is None else cut.restore(sent)
+    return cut.restore(_encoder.encode(fields))
 
 
 def drop_forbidden_tools(fields: Fields) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from proxy.errors import InvalidRequest
 from proxy.protocol.bounds import check_length
-from proxy.protocol.cut_strings import CUT_FROM_BYTES, CutBody
+from proxy.protocol.cut_strings import CutBody
 from proxy.protocol.fields import (
     Shape,
     check_body,
@@ -253,15 +253,15 @@ def read_embeddings_request(body: bytes) -> NativeRequest:
 
 
 def _cut(body: bytes) -> CutBody:
-    """A large body without the bulk of its strings, which is put back after the translation.
+    """A body of which the bulk of long strings is put back after the translation.
 
     Raises:
         InvalidRequest: not UTF-8, or too many values.
     """
-    if len(body) <= CUT_FROM_BYTES:
-        return CutBody.whole(body)
-    check_body(body)
-    return CutBody.of(body)
+    cut = CutBody.of(body)
+    if cut.short is not body:  # else `read_request` checks it
+        check_body(body)
+    return cut
 
 
 def _read(decoder: msgspec.json.Decoder[T], body: bytes, shape: Shape) -> T:

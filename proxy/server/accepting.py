@@ -125,8 +125,8 @@ class AcceptingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._acceptor is not None:
-            # uvicorn tells the connections to end, and waits for them. One that is still being
-            # opened would not be told.
+            # uvicorn asks the connections that it knows to close, and waits for all connections.
+            # So it must know those that are still being opened.
             self._acceptor.close()
             await self._acceptor.wait_closed()
         await super().shutdown(sockets)

@@ -1,7 +1,6 @@
 """The address to listen on: whether it is free, and how a browser on this machine names it."""
 
 import errno
-import os
 import socket
 
 _CHOOSE = "Choose another port with --port N or server.port."
@@ -23,8 +22,8 @@ def bind_addresses(host: str, port: int) -> list[socket.socket]:
         for family, kind, protocol, _, address in found:
             bound = socket.socket(family, kind, protocol)
             sockets.append(bound)
-            if os.name == "posix":  # else closed connections are in the way
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Otherwise connections that were just closed would be in the way.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind((address[0], port, *address[2:]))

@@ -59,7 +59,7 @@ class Server(AcceptingServer):
                 host=server.host,
                 port=server.port,
                 # Explicit, as "auto" falls back silently, and a request then costs 100 µs more.
-                loop="uvloop" if sys.platform != "win32" else "asyncio",
+                loop="uvloop",
                 http=Connection,
                 ws="none",
                 lifespan="on",

@@ -38,7 +38,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from itertools import islice
@@ -454,7 +454,9 @@ def decision_texts() -> dict[str, list[str]]:
     return texts | {"mix": list(islice(make_prompts(seed=4), MIX))}
 
 
-def decide_all(folder: Path, *, passes: int) -> dict[str, list[float]]:
+def decide_all(
+    folder: Path, *, passes: int, clock: Callable[[], int] = time.perf_counter_ns
+) -> dict[str, list[float]]:
     """Milliseconds of a decision with tokenisation: for each text the median of the passes."""
     from router_model.model import RouterModel
 
@@ -464,9 +466,9 @@ def decide_all(folder: Path, *, passes: int) -> dict[str, list[float]]:
         times: list[list[float]] = [[] for _ in texts]
         for _ in range(passes):
             for number, text in enumerate(texts):
-                started = time.perf_counter_ns()
+                started = clock()
                 model.score(text)
-                times[number].append((time.perf_counter_ns() - started) / 1e6)
+                times[number].append((clock() - started) / 1e6)
         medians[name] = [statistics.median(each) for each in times]
     return medians
 
@@ -539,6 +541,16 @@ storage: {{url: "sqlite:///{folder}/bench.db"}}
 SELF: Final = (sys.executable, str(HERE))
 
 
+def serve_command(folder: Path, model: Path = ROOT / "data/models/router") -> list[str]:
+    """Write a configuration with both tiers on the mock, and return the proxy's command."""
+    config = folder / "bench.yaml"
+    config.write_text(
+        CONFIG.format(key=KEY, port=UPSTREAM_PORT, model=model.resolve(), folder=folder)
+    )
+    serve = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
+    return [*serve, "--port", str(PROXY_PORT)]
+
+
 def run_all(model: Path, *, seconds: float, repeats: int, peers: Sequence[str]) -> dict[str, Any]:
     """All measurements, as written to the JSON file."""
     cores = share_cores()
@@ -552,12 +564,7 @@ def run_all(model: Path, *, seconds: float, repeats: int, peers: Sequence[str]) 
     }
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        config = folder / "bench.yaml"
-        config.write_text(
-            CONFIG.format(key=KEY, port=UPSTREAM_PORT, model=model.resolve(), folder=folder)
-        )
-        serve = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
-        serve += ["--port", str(PROXY_PORT)]
+        serve = serve_command(folder, model)
         mock = stack.enter_context(
             serving({cores.load}, [*SELF, "--upstream"], port=UPSTREAM_PORT)
         ).pid

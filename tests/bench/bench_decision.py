@@ -14,7 +14,6 @@ import asyncio
 import importlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -23,30 +22,13 @@ from typing import Any, Final
 
 import click
 
-from bench import decision_texts, quantile
+from bench import decide_all, quantile
 from load import make_prompts
 
 MODEL: Final = Path(__file__).parents[2] / "data" / "models" / "router"
 CLIENTS: Final = 16
 TIMER_SECONDS: Final = 0.002
 LENGTHS: Final = ("16", "32", "64", "128", "256", "mix")
-
-
-def cpu_times(folder: Path, *, passes: int) -> dict[str, list[float]]:
-    """CPU milliseconds of a decision with tokenisation: for each text the median of the passes."""
-    from router_model.model import RouterModel
-
-    model = RouterModel.load(folder)
-    medians = {}
-    for name, texts in decision_texts().items():
-        times: list[list[float]] = [[] for _ in texts]
-        for _ in range(passes):
-            for number, text in enumerate(texts):
-                started = time.thread_time_ns()
-                model.score(text)
-                times[number].append((time.thread_time_ns() - started) / 1e6)
-        medians[name] = [statistics.median(each) for each in times]
-    return medians
 
 
 async def throughput(folder: Path, *, seconds: float) -> dict[str, float]:
@@ -107,7 +89,7 @@ def main(
     if plain_import:
         importlib.import_module("onnxruntime")
     if child == "latency":
-        print(json.dumps(cpu_times(model, passes=passes)))
+        print(json.dumps(decide_all(model, passes=passes, clock=time.thread_time_ns)))
         return
     if child == "throughput":
         print(json.dumps(asyncio.run(throughput(model, seconds=seconds))))

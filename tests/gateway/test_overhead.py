@@ -4,12 +4,10 @@ Both are measured in the same minute on the same machine. For benchmarks see `ma
 """
 
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from bench import (
-    CONFIG,
     EMPTY_PORT,
     PROBED,
     PROXY_PORT,
@@ -18,11 +16,10 @@ from bench import (
     Server,
     Subject,
     measure,
+    serve_command,
     serving,
 )
-from load import KEY
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 SECONDS = 0.5
 CLIENTS = 16
@@ -32,10 +29,6 @@ MAX_RATIO = 20.0
 
 def test_request_overhead_is_within_a_multiple_of_an_empty_application(tmp_path: Path) -> None:
     """Keys, rows, metrics and usage are on. Routing is off: its cost is not constant."""
-    config = tmp_path / "guard.yaml"
-    model = ROOT / "data/models/router"
-    config.write_text(CONFIG.format(key=KEY, port=UPSTREAM_PORT, model=model, folder=tmp_path))
-    serve = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
     cores = os.sched_getaffinity(0)
     with ExitStack() as stack:
 
@@ -44,7 +37,7 @@ def test_request_overhead_is_within_a_multiple_of_an_empty_application(tmp_path:
 
         mock = start(*SELF, "--upstream", port=UPSTREAM_PORT).pid
         empty = start(*SELF, "--empty", port=EMPTY_PORT).pid
-        ours = start(*serve, "--port", str(PROXY_PORT), port=PROXY_PORT, path=PROBED).pid
+        ours = start(*serve_command(tmp_path), port=PROXY_PORT, path=PROBED).pid
         subjects = [
             Subject(PROXY_PORT, ours, clients=(CLIENTS,)),
             Subject(EMPTY_PORT, empty, clients=(CLIENTS,)),

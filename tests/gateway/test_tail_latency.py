@@ -5,16 +5,14 @@ the median, too. For benchmarks see `make bench`.
 """
 
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import uvloop
 
-from bench import CONFIG, PROBED, PROXY_PORT, SELF, UPSTREAM_PORT, quantile, serving
-from load import KEY, Load, make_requests
+from bench import PROBED, PROXY_PORT, SELF, UPSTREAM_PORT, quantile, serve_command, serving
+from load import Load, make_requests
 
-ROOT = Path(__file__).parents[2]
 ROUNDS = 3
 SECONDS = 2.0
 CLIENTS = 128
@@ -25,17 +23,13 @@ MAX_LONGEST_RATIO = 12.0
 
 def test_no_client_waits_while_others_are_served(tmp_path: Path) -> None:
     """The longest latency contains the wait of the last new connection."""
-    config = tmp_path / "guard.yaml"
-    model = ROOT / "data/models/router"
-    config.write_text(CONFIG.format(key=KEY, port=UPSTREAM_PORT, model=model, folder=tmp_path))
-    serve = [sys.executable, "-m", "proxy.cli", "serve", "--config", str(config)]
     cores = os.sched_getaffinity(0)
     requests = make_requests(model="cloud")
     ratios = []
     with ExitStack() as stack:
         for command, port, path in (
             ([*SELF, "--upstream"], UPSTREAM_PORT, "/"),
-            ([*serve, "--port", str(PROXY_PORT)], PROXY_PORT, PROBED),
+            (serve_command(tmp_path), PROXY_PORT, PROBED),
         ):
             stack.enter_context(serving(cores, command, port=port, path=path))
         for _ in range(ROUNDS):

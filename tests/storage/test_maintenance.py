@@ -4,7 +4,8 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -237,56 +238,49 @@ def test_rollups_of_deleted_rows_are_kept(filled: str) -> None:
     }
 
 
-@pytest.mark.parametrize("repairs", [False, True], ids=["check", "repair"])
-def test_check_and_repair_are_correct_during_writes(filled: str, repairs: bool) -> None:
-    rng = random.Random(5)
+@contextmanager
+def rows_being_written(url: str, *, seed: int) -> Iterator[None]:
+    """Another thread writes rows of the last three hours during the block."""
+    rng = random.Random(seed)
     stopping = threading.Event()
 
     def write() -> None:
-        with opened(filled) as store:
+        with opened(url) as store:
             while not stopping.is_set():
                 store.add(random_record(rng, hours=3))
                 stopping.wait(0.0005)
 
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("repairs", [False, True], ids=["check", "repair"])
+def test_check_and_repair_are_correct_during_writes(filled: str, repairs: bool) -> None:
     def size() -> int:
         return int(read(filled, "SELECT count(*) AS number FROM requests")[0]["number"])
 
     def has_grown_from(before: int) -> Callable[[], bool]:
         return lambda: size() > before
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with rows_being_written(filled, seed=5):
         for _ in range(5):
             until(has_grown_from(size()))
             assert (repair if repairs else integrity_errors)(filled) == []
-    finally:
-        stopping.set()
-        thread.join()
     check_rollups(filled)
 
 
 def test_repair_adds_what_is_missing_beside_new_rows(filled: str) -> None:
     """Rows of the same hours are written between the count and the correction."""
-    rng = random.Random(6)
-    stopping = threading.Event()
-
-    def write() -> None:
-        with opened(filled) as store:
-            while not stopping.is_set():
-                store.add(random_record(rng, hours=3))
-                stopping.wait(0.0005)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with rows_being_written(filled, seed=6):
         for column in ("requests", "cost_pico", "saved_pico"):
             execute(filled, f"UPDATE hours SET {column} = {column} + 1 WHERE {LAST_HOUR}")
             assert repair(filled)
             assert repair(filled) == []
-    finally:
-        stopping.set()
-        thread.join()
     check_rollups(filled)
 
 

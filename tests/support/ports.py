@@ -1,4 +1,4 @@
-"""Free ports of this machine, for servers that are told where to listen."""
+"""Free TCP ports of this machine, for servers whose port is a setting."""
 
 import socket
 
