@@ -23,6 +23,7 @@ def restore_logging() -> Iterator[None]:
     root.setLevel(level)
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
+    logs.request_id.set("")  # else lines and errors of later tests in this process have the id
 
 
 def finished_record(ending: Ending = Ending.OK, **values: Any) -> CallRecord:
